@@ -1,0 +1,143 @@
+"""Header fields: where a header block ends, its fields by name, and parameters (RFC 5322, 2045, 2231)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote_to_bytes
+
+from classifier.mime.encodings import decode, header_text
+
+MAX_FIELDS = 5000
+MAX_HEADER_BYTES = 1 << 20
+
+_FIELD = re.compile(rb"^([!-9;-~]{1,200})[ \t]*:(.*(?:\n[ \t].*)*)", re.MULTILINE)
+_FIELD_LINE = re.compile(rb"[!-9;-~]{1,200}[ \t]*:")
+_JUNK_LINE = re.compile(rb"^(?![!-9;-~]{1,200}[ \t]*:)(?![ \t])(?!>?From ).+", re.MULTILINE)
+_PARAM = re.compile(r";[ \t]*([^\s=;\"]{1,80})[ \t]*=[ \t]*(?:\"((?:[^\"\\]|\\.)*)\"|([^;]*))", re.DOTALL)
+_MAILBOX = re.compile(r"<\s*([^<>\s]+(?: [^<>]*)?)\s*>")
+_BARE = re.compile(r"[^\s<>,;:\"()\[\]]+@[^\s<>,;:\"()\[\]]+")
+
+
+class Headers:
+    """The fields of one header block, by case-insensitive name; bodies are decoded when asked for.
+
+    `get` gives the first field's text (unfolded, RFC 2047 decoded), `raw` its bytes as they stand.
+    """
+
+    __slots__ = ("_fields", "_texts")
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self._fields: dict[str, list[bytes]] = {}
+        self._texts: dict[str, str] = {}
+        for name, body in fields:
+            self._fields.setdefault(name.decode("ascii").lower(), []).append(body)
+
+    def get(self, name: str) -> str | None:
+        """Give the first field of that name as text, None where there is none."""
+        key = name.lower()
+        text = self._texts.get(key)
+        if text is None:
+            bodies = self._fields.get(key)
+            if bodies is None:
+                return None
+            text = self._texts[key] = header_text(bodies[0])
+        return text
+
+    def get_all(self, name: str) -> list[str]:
+        """Give all fields of that name as text, in order."""
+        return [header_text(body) for body in self._fields.get(name.lower(), ())]
+
+    def raw(self, name: str) -> bytes | None:
+        """Give the first field's body as it stands (folds included), None where there is none."""
+        bodies = self._fields.get(name.lower())
+        return bodies[0] if bodies else None
+
+    def names(self) -> list[str]:
+        """List the lower-cased field names, in order of first appearance."""
+        return list(self._fields)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._fields
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+def split(data: bytes, start: int, end: int) -> tuple[Headers, int, list[str]]:
+    """Read the header block that begins at `start`: its fields, where the body begins, and defects seen.
+
+    Leading blank lines and an mbox "From " line are passed over; a block whose first line is no field is all
+    body. Lines that are no fields are skipped, unless nothing but text follows: there the body begins.
+    """
+    defects: list[str] = []
+    while start < end and data[start] == 10:
+        start += 1
+    if data.startswith((b"From ", b">From "), start):
+        line = data.find(b"\n", start, end)
+        start = end if line < 0 else line + 1
+    if not _FIELD_LINE.match(data, start, end):
+        return Headers(), start, ["no-header"]
+    stop = data.find(b"\n\n", start, end)
+    body = stop + 2
+    if stop < 0:
+        stop, body = end, end
+    if stop - start > MAX_HEADER_BYTES:
+        stop = start + MAX_HEADER_BYTES
+        defects.append("header-too-long")
+    block = data[start:stop]
+    junk = _JUNK_LINE.search(block)
+    if junk:
+        defects.append("header-junk")
+        if not _FIELD.search(block, junk.end()):
+            block, body = block[: junk.start()], start + junk.start()
+    fields: list[tuple[bytes, bytes]] = []
+    for match in _FIELD.finditer(block):
+        fields.append((match[1], match[2]))
+        if len(fields) >= MAX_FIELDS:
+            defects.append("too-many-fields")
+            break
+    return Headers(fields), body, defects
+
+
+def parameters(value: str) -> tuple[str, dict[str, str]]:
+    """Split `type; name=value; ...` into its lower-cased first word and its parameters (RFC 2231 too)."""
+    head, semicolon, _ = value.partition(";")
+    params: dict[str, str] = {}
+    if semicolon:
+        pieces: dict[str, dict[int, tuple[str, bool]]] = {}
+        for name, quoted, plain in _PARAM.findall(value[:20_000]):
+            text = re.sub(r"\\(.)", r"\1", quoted) if quoted else plain.strip().strip('"')
+            key, star, rest = name.lower().partition("*")
+            if not star:
+                params.setdefault(key, text)
+                continue
+            number, _, encoded = rest.partition("*")
+            index = int(number) if number.isascii() and number.isdigit() and len(number) < 5 else 0
+            pieces.setdefault(key, {})[index] = (text, (encoded == "" and rest.endswith("*")) or not number)
+        for key, parts in pieces.items():
+            params[key] = _joined([parts[i] for i in sorted(parts)])
+    return head.strip().lower(), params
+
+
+def _joined(parts: list[tuple[str, bool]]) -> str:
+    """Put the pieces of an RFC 2231 parameter together; the first encoded one names the charset."""
+    charset, data = "utf-8", b""
+    for i, (text, encoded) in enumerate(parts):
+        if encoded and i == 0 and text.count("'") >= 2:
+            charset, _, text = text.split("'", 2)  # noqa: PLW2901 the prefix belongs to the charset
+        data += unquote_to_bytes(text) if encoded else text.encode("utf-8", "replace")
+    return decode(data, charset or "utf-8")
+
+
+def mailbox(value: str) -> tuple[str, str]:
+    """Give the display name and address of the first mailbox in a From-like field; "" for what is missing."""
+    value = value[:2000]
+    match = _MAILBOX.search(value)
+    if match:
+        return value[: match.start()].strip().strip('"').strip(), match.group(1).strip()
+    bare = _BARE.search(value)
+    if bare:
+        name = value[bare.end() :].strip()
+        return (name[1:-1] if name[:1] == "(" and name[-1:] == ")" else ""), bare.group()
+    return value.strip().strip('"'), ""

@@ -1,0 +1,320 @@
+"""The message as a tree of parts, read tolerantly over bytes and within bounds. `parse` never raises.
+
+Line ends are made LF first, so that CRLF, LF and bare CR give the same tree; offsets are into `Message.data`
+and `Message.raw_offset` maps them back. Depth 32, 1,000 parts, 1 MB of headers a part, 256 KB of text a part.
+Part paths are IMAP's (RFC 3501 section 6.4.5): a lone part is "1", a message inside part 2 has parts "2.1"...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+
+from classifier.mime import encodings, html
+from classifier.mime.headers import Headers, mailbox, parameters, split
+
+MAX_DEPTH = 32
+MAX_PARTS = 1000
+MAX_TEXT_BYTES = 256 * 1024
+MAX_DECODED_BYTES = 4 << 20
+
+EMBEDDED = frozenset({"message/rfc822", "message/global", "message/news", "message/x-rfc822"})
+HEADERS_ONLY = frozenset({"text/rfc822-headers", "message/global-headers", "message/rfc822-headers"})
+_SNIFFED = re.compile(rb"(?:\A|\n)--([^\n]{1,200}?)[ \t]*\nContent-[A-Za-z-]{1,40}:", re.IGNORECASE)
+_UU_BEGIN = re.compile(r"^begin [0-7]{3,4} \S.*$", re.MULTILINE)
+
+
+class Part:
+    """One node of the tree. `offset` is where its headers begin in its buffer, -1 inside a decoded part."""
+
+    def __init__(self, data: bytes, offset: int, end: int, path: str, real: bool) -> None:
+        self._data = data
+        self._end = end
+        self.path = path
+        self.headers, self._body_at, self.defects = split(data, offset, end)
+        self.offset = offset if real else -1
+        self.body_offset = self._body_at if real else -1
+        declared = self.headers.get("content-type")
+        self.content_type, self.params = parameters(declared) if declared else ("text/plain", {})
+        if "/" not in self.content_type:
+            self.content_type = "text/plain" if self.content_type in ("", "text") else self.content_type + "/x"
+        self.children: list[Part] = []
+
+    @property
+    def body(self) -> bytes:
+        """The body's bytes as they stand, transfer encoding included (line ends are LF)."""
+        return self._data[self._body_at : self._end]
+
+    @property
+    def size(self) -> int:
+        """Length of the body in bytes, as it stands."""
+        return self._end - self._body_at
+
+    @property
+    def encoding(self) -> str:
+        """The transfer encoding, lower-cased; "" where none is declared."""
+        value = self.headers.get("content-transfer-encoding") or ""
+        return value.partition(";")[0].strip().strip('"').lower()
+
+    @cached_property
+    def _disposition(self) -> tuple[str, dict[str, str]]:
+        return parameters(self.headers.get("content-disposition") or "")
+
+    @property
+    def disposition(self) -> str:
+        """`inline`, `attachment` or another word, lower-cased; "" where none is declared."""
+        return self._disposition[0]
+
+    @property
+    def filename(self) -> str | None:
+        """The file name from Content-Disposition or Content-Type, None without one."""
+        return self._disposition[1].get("filename") or self.params.get("name")
+
+    def decoded(self, limit: int = MAX_DECODED_BYTES) -> bytes:
+        """The body without its transfer encoding, LF line ends, at most `limit` bytes."""
+        data = self._data[self._body_at : min(self._end, self._body_at + limit * 3)]
+        encoding = self.encoding
+        data = encodings.from_transfer(data, encoding, limit)
+        return _lf(data) if encoding in ("base64", "quoted-printable") else data
+
+    @cached_property
+    def text(self) -> str:
+        """The body as a person reads it: decoded, HTML stripped, uuencoded blocks cut, at most 256 KB."""
+        data = self.decoded(MAX_TEXT_BYTES)
+        text = encodings.decode(data, self.params.get("charset"))
+        if self.content_type == "text/html" or (
+            self.content_type == "text/plain" and text[:200].lstrip().lower().startswith(("<html", "<!doctype html"))
+        ):
+            return html.to_text(text)
+        if "begin " in text:
+            text = _without_uuencode(text)
+        return text
+
+    def walk(self) -> Iterator[Part]:
+        """Yield this part and all below it, in the order in which they stand."""
+        stack = [self]
+        while stack:
+            part = stack.pop()
+            yield part
+            stack.extend(reversed(part.children))
+
+
+class Message:
+    """A parsed message. `data` is `raw` with LF line ends; `defects` names what was out of order."""
+
+    def __init__(self, raw: bytes, data: bytes, root: Part, defects: list[str], truncated: bool) -> None:
+        self.raw = raw
+        self.data = data
+        self.root = root
+        self.headers: Headers = root.headers
+        self.defects = defects
+        self.truncated = truncated
+
+    def walk(self) -> Iterator[Part]:
+        """Yield all parts, the root first, in the order in which they stand."""
+        return self.root.walk()
+
+    @cached_property
+    def subject(self) -> str:
+        """The decoded subject, "" without one."""
+        return self.headers.get("subject") or ""
+
+    @cached_property
+    def _from(self) -> tuple[str, str]:
+        return mailbox(self.headers.get("from") or "")
+
+    @property
+    def from_address(self) -> str:
+        """The address in From, "" without one."""
+        return self._from[1]
+
+    @property
+    def from_name(self) -> str:
+        """The display name in From, "" without one."""
+        return self._from[0]
+
+    @cached_property
+    def _texts(self) -> tuple[list[str], bool]:
+        texts, html_only = _readable(self.root)
+        return texts, html_only
+
+    @cached_property
+    def text(self) -> str:
+        """What a person reads before any returned original: the first text parts, at most 256 KB."""
+        return "\n".join(self._texts[0])[:MAX_TEXT_BYTES]
+
+    @property
+    def html_only(self) -> bool:
+        """All of `text` came from HTML."""
+        return self._texts[1]
+
+    def raw_offset(self, offset: int) -> int:
+        """Map an offset into `data` to one into `raw`; -1 stays -1."""
+        if offset < 0 or len(self.raw) == len(self.data):
+            return offset
+        low, high = offset, len(self.raw)
+        guess = offset + self.data.count(b"\n", 0, offset)
+        if guess <= high and guess - _shrink(self.raw, guess) == offset:
+            return guess
+        while low < high:
+            middle = (low + high) // 2
+            if middle - _shrink(self.raw, middle) < offset:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+
+def _shrink(raw: bytes, end: int) -> int:
+    doubled = raw.count(b"\r\r\n", 0, end)
+    return raw.count(b"\r\n", 0, end) + doubled
+
+
+def _lf(data: bytes) -> bytes:
+    if b"\r" not in data:
+        return data
+    return data.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _without_uuencode(text: str) -> str:
+    kept, done = [], 0
+    for begin in _UU_BEGIN.finditer(text):
+        if begin.start() < done:
+            continue
+        kept.append(text[done : begin.start()])
+        end = text.find("\nend", begin.end())
+        done = len(text) if end < 0 else end + 4
+    kept.append(text[done:])
+    return "".join(kept)
+
+
+def _readable(root: Part) -> tuple[list[str], bool]:
+    """Collect the inline text parts before the first embedded message; of alternatives the plain one."""
+    texts: list[str] = []
+    total, only_html, hidden = 0, True, False
+    skip: set[int] = set()
+    stack = [root]
+    while stack and total < MAX_TEXT_BYTES:
+        part = stack.pop()
+        kind = part.content_type
+        if kind in EMBEDDED or kind in HEADERS_ONLY:
+            hidden = True
+            continue
+        if part.children:
+            children = part.children
+            if kind == "multipart/alternative":
+                plain = [c for c in children if c.content_type == "text/plain" and c.text.strip()]
+                children = plain[:1] or children
+            stack.extend(reversed(children))
+            continue
+        if not kind.startswith("text/") or id(part) in skip or (hidden and texts):
+            continue
+        if part.disposition == "attachment" or (part.filename and part is not root and texts):
+            continue
+        if kind == "text/html" and texts and not only_html:
+            continue  # the HTML twin of a text already taken
+        text = part.text
+        if text.strip():
+            texts.append(text)
+            total += len(text)
+            only_html = only_html and kind == "text/html"
+    return texts, bool(texts) and only_html
+
+
+class _Builder:
+    """Builds the tree within the bounds; `truncated` says that one was hit."""
+
+    def __init__(self) -> None:
+        self.parts = 0
+        self.truncated = False
+        self.defects: list[str] = []
+
+    def build(self, data: bytes, start: int, end: int, prefix: str, depth: int, real: bool) -> Part:
+        """Build a message (the whole one or an embedded one) whose parts are numbered below `prefix`."""
+        part = Part(data, start, end, prefix, real)
+        self.parts += 1
+        self.defects.extend(part.defects)
+        self._fill(data, part, prefix, depth, real)
+        if not part.children or part.content_type in EMBEDDED:
+            part.path = prefix + ".1" if prefix else "1"
+            if part.content_type in EMBEDDED:
+                part.children = []
+                self._fill(data, part, part.path, depth, real)
+        return part
+
+    def _fill(self, data: bytes, part: Part, path: str, depth: int, real: bool) -> None:
+        kind = part.content_type
+        if depth >= MAX_DEPTH or self.parts >= MAX_PARTS:
+            if kind.startswith(("multipart/", "message/")):
+                self.truncated = True
+            return
+        if kind.startswith("multipart/"):
+            self._multipart(data, part, path, depth, real)
+        elif kind in EMBEDDED:
+            if part.encoding in ("base64", "quoted-printable"):
+                inner = part.decoded()
+                # Some label an embedded message quoted-printable or base64 and put it there plain.
+                if b":" in inner[:200]:
+                    part.children = [self.build(inner, 0, len(inner), path, depth + 1, False)]
+                    return
+            part.children = [self.build(data, part._body_at, part._end, path, depth + 1, real)]
+        elif "content-type" not in part.headers and (
+            data.startswith(b"--", part._body_at) or data.find(b"\nContent-", part._body_at, part._end) > 0
+        ):
+            self._multipart(data, part, path, depth, real)
+
+    def _multipart(self, data: bytes, part: Part, path: str, depth: int, real: bool) -> None:
+        boundary = part.params.get("boundary", "").rstrip().encode("utf-8", "replace")
+        spans = _spans(data, part._body_at, part._end, boundary, MAX_PARTS - self.parts) if boundary else []
+        if not spans:
+            sniffed = _SNIFFED.search(data, part._body_at, min(part._end, part._body_at + 20_000))
+            if sniffed:
+                spans = _spans(data, part._body_at, part._end, sniffed.group(1), MAX_PARTS - self.parts)
+            if part.content_type.startswith("multipart/"):
+                self.defects.append("boundary-not-found")
+        digest = part.content_type == "multipart/digest"
+        for number, (start, end) in enumerate(spans, 1):
+            if self.parts >= MAX_PARTS:
+                self.truncated = True
+                return
+            self.parts += 1
+            child = Part(data, start, end, f"{path}.{number}" if path else str(number), real)
+            if digest and "content-type" not in child.headers:
+                child.content_type = "message/rfc822"
+            part.children.append(child)
+            self._fill(data, child, child.path, depth + 1, real)
+
+
+def _spans(data: bytes, start: int, end: int, boundary: bytes, limit: int) -> list[tuple[int, int]]:
+    """Find the parts between the delimiter lines of `boundary`; a missing close ends with the buffer."""
+    mark = b"--" + boundary
+    spans: list[tuple[int, int]] = []
+    begin = -1
+    at = start if data.startswith(mark, start) else data.find(b"\n" + mark, start, end) + 1
+    while start <= at < end and (at > start or data.startswith(mark, at)):
+        line_end = data.find(b"\n", at, end)
+        rest = data[at + len(mark) : end if line_end < 0 else min(line_end, at + len(mark) + 200)].strip()
+        if rest in (b"", b"--"):
+            if begin >= 0:
+                spans.append((begin, max(at - 1, begin)))
+            begin = -1 if rest or line_end < 0 else line_end + 1
+            if rest or line_end < 0 or len(spans) >= limit:
+                break
+        following = data.find(b"\n" + mark, at + len(mark), end)
+        if following < 0:
+            break
+        at = following + 1
+    if begin >= 0 and begin < end and len(spans) < limit:
+        spans.append((begin, end))
+    return spans
+
+
+def parse(raw: bytes) -> Message:
+    """Read a message. Never raises; whatever is out of order is read as far as it makes sense."""
+    data = _lf(raw)
+    builder = _Builder()
+    root = builder.build(data, 0, len(data), "", 0, True)
+    if root.children and root.content_type not in EMBEDDED:
+        root.path = ""
+    return Message(raw, data, root, builder.defects, builder.truncated)
