@@ -59,7 +59,8 @@ class Mark:
     Either an outcome for the recipients in `rcpts` (indices into `Entry.rcpt_args`): `fate` with the handler's
     reply (`code`, `text`: first line, at most 500 characters) and its `host` ("192.0.2.1:25"); or, with
     `answered` set, the reply code that the sender got (0: recovered after a crash, none was sent).
-    `at_ns` is wall time.
+    `at_ns` is wall time. `moved_to` is the journal's own: the LSN:stream where a copy of the entry now lives, whose
+    later marks are there; readers may ignore it.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Mark:
     text: str = ""
     host: str = ""
     answered: int | None = None
+    moved_to: str = ""
 
 
 Record = Entry | Mark

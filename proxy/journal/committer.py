@@ -1,0 +1,194 @@
+"""The thread that owns the disk: takes all that is pending, writes it with one fsync, tells the event loop.
+
+While one fsync runs the next batch gathers: that is the whole of group commit. The thread owns every `StreamLog`;
+other file work of the writer (deleting segments) comes to it as a job, in order with the records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from proxy.journal.codec import ENTRY
+from proxy.journal.log import StreamLog
+
+_BATCH_RECORDS = 4096
+_BATCH_BYTES = 16 * 1024 * 1024
+_IDLE_S = 1.0
+
+
+class Pending:
+    """A record on its way to the disk. `key` names the fact a mark tells, so that a later one can replace it."""
+
+    __slots__ = ("future", "ident", "key", "kind", "log", "lsn", "parts", "seq", "size_bytes")
+
+    def __init__(
+        self,
+        log: StreamLog,
+        kind: int,
+        ident: str,
+        parts: Sequence[bytes],
+        future: Future[int],
+        key: tuple[object, ...] = (),
+    ) -> None:
+        self.log = log
+        self.kind = kind
+        self.ident = ident
+        self.parts = parts
+        self.size_bytes = sum(map(len, parts))
+        self.future = future
+        self.key = key
+        self.lsn = -1
+        self.seq = -1
+
+
+Done = list[tuple[Pending, OSError | None]]
+Job = Callable[[], None]
+
+
+class Committer:
+    """Starts its thread at once. `completed` is called on the loop with each batch's fate.
+
+    `free_bytes` is the file system's free space as of the last second; `last_error` the last failure's text,
+    `failed` whether the last commit failed.
+    """
+
+    def __init__(self, loop: AbstractEventLoop, directory: Path, completed: Callable[[Done], None]) -> None:
+        self.free_bytes = 0
+        self.failed = False
+        self.last_error = ""
+        self._loop = loop
+        self._directory = directory
+        self._completed = completed
+        self._queue: queue.SimpleQueue[Pending | Job | None] = queue.SimpleQueue()
+        self._carried: dict[StreamLog, dict[tuple[object, ...], Pending]] = {}
+        self._measured_at = 0.0
+        self._measure()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def put(self, pending: Pending) -> None:
+        """Thread-safe, never blocks."""
+        self._queue.put(pending)
+
+    def call(self, job: Job) -> Future[None]:
+        """Run `job` on the thread after all that was put before; its exception becomes the future's."""
+        future: Future[None] = self._loop.create_future()
+
+        def run() -> None:
+            try:
+                job()
+            except Exception as error:  # whatever it is belongs to whoever waits
+                self._tell(_fail, future, error)
+            else:
+                self._tell(_succeed, future)
+
+        self._queue.put(run)
+        return future
+
+    def carries(self, log: StreamLog) -> int:
+        """Marks of a stream that wait for a disk that works again."""
+        return len(self._carried.get(log, ()))
+
+    async def stop(self) -> Done:
+        """Commit what is pending, end the thread, return what could not be written."""
+        self._queue.put(None)
+        await self._loop.run_in_executor(None, self._thread.join)
+        error = OSError(self.last_error or "closed")
+        return [(pending, error) for marks in self._carried.values() for pending in marks.values()]
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            records, job = self._take()
+            for log, batch in records.items():
+                self._commit(log, batch)
+            if time.monotonic() - self._measured_at > _IDLE_S:
+                self._measure()
+            if job is not None:
+                job()
+            running = job is not _STOP
+
+    def _take(self) -> tuple[dict[StreamLog, list[Pending]], Job | None]:
+        """All that is pending up to the first job; waits, but not for longer than a second."""
+        records: dict[StreamLog, list[Pending]] = {log: [] for log, marks in self._carried.items() if marks}
+        size = count = 0
+        try:
+            item = self._queue.get(timeout=_IDLE_S)
+            while True:
+                if item is None:
+                    return records, _STOP
+                if not isinstance(item, Pending):
+                    return records, item
+                records.setdefault(item.log, []).append(item)
+                size += item.size_bytes
+                count += 1
+                if size >= _BATCH_BYTES or count >= _BATCH_RECORDS:
+                    break
+                item = self._queue.get_nowait()
+        except queue.Empty:
+            pass
+        return records, None
+
+    def _commit(self, log: StreamLog, batch: list[Pending]) -> None:
+        carried = self._carried.pop(log, {})
+        batch = [*carried.values(), *batch]
+        try:
+            log.commit(batch)
+        except OSError as error:
+            self.failed = True
+            self.last_error = str(error)
+            self._tell(self._completed, self._sort_out(log, batch, error))
+        else:
+            self.failed = False
+            self._tell(self._completed, [(pending, None) for pending in batch])
+
+    def _sort_out(self, log: StreamLog, batch: list[Pending], error: OSError) -> Done:
+        """Entries fail; marks stay for the next segment, but for those of the entries that failed here."""
+        done: Done = [(pending, error) for pending in batch if pending.kind == ENTRY]
+        lost = {pending.ident for pending, _ in done}
+        marks = self._carried.setdefault(log, {})
+        for pending in batch:
+            if pending.kind == ENTRY:
+                continue
+            if pending.ident in lost:
+                done.append((pending, error))
+                continue
+            replaced = marks.pop(pending.key, None)
+            if replaced is not None:
+                done.append((replaced, error))
+            marks[pending.key] = pending
+        return done
+
+    def _measure(self) -> None:
+        self._measured_at = time.monotonic()
+        with contextlib.suppress(OSError):
+            stat = os.statvfs(self._directory)
+            self.free_bytes = stat.f_bavail * stat.f_frsize
+
+    def _tell(self, function: Callable[..., None], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function, *args)
+
+
+def _stop() -> None:
+    """The last job."""
+
+
+_STOP: Job = _stop
+
+
+def _succeed(future: Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _fail(future: Future[None], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,142 @@
+"""What a stream holds after its writer died.
+
+fsync first, then believe; cut a torn tail at the last good record, never anything before a valid one.
+
+The damaged stretch before a later valid record is passed over and reported. What the scan finds is durable by
+construction (it was fsynced before it was read), and the LSN where the next segment may begin is past all of it, and
+past whatever the filer says it has read.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxy.journal.codec import decode
+from proxy.journal.errors import DamageError
+from proxy.journal.files import Files
+from proxy.journal.format import HEADER_BYTES
+from proxy.journal.ledger import Ledger
+from proxy.journal.records import Entry, Mark, Record
+from proxy.journal.scan import Segment
+from proxy.journal.stream import FILED, SegmentName, list_segments, read_cursor, segment_ends
+
+
+@dataclass
+class Recovered:
+    """A stream's state. `damage` has a line for each stretch that was passed over."""
+
+    path: Path
+    ledger: Ledger = field(default_factory=Ledger)
+    end: int = 0
+    records: int = 0
+    torn_bytes: int = 0
+    damage: list[str] = field(default_factory=list)
+
+
+def recover(files: Files, path: Path) -> Recovered:
+    """Recover the stream at `path`, whose lock the caller holds.
+
+    Raises UnknownVersionError before anything is changed, if any segment is of a later version; OSError.
+    """
+    segments = list_segments(path)
+    _check_versions(segments)
+    found = Recovered(path)
+    found.end = segments[0].base if segments else 0
+    for name, void_from in zip(segments, segment_ends(segments), strict=True):
+        _sync(files, name.path)
+        _recover_segment(files, found, name, void_from)
+    if segments:
+        files.sync_dir(path)
+    found.end = max(found.end, read_cursor(path / FILED))
+    return found
+
+
+def _check_versions(segments: list[SegmentName]) -> None:
+    for name in segments:
+        try:
+            Segment(name.path).close()
+        except DamageError:
+            continue  # no record can be in it: the header is fsynced before the first
+
+
+def _sync(files: Files, path: Path) -> None:
+    fd = files.open(path, os.O_RDWR)
+    try:
+        files.fdatasync(fd)
+    finally:
+        files.close(fd)
+
+
+def _recover_segment(files: Files, found: Recovered, name: SegmentName, void_from: int | None) -> None:
+    try:
+        segment = Segment(name.path)
+    except DamageError as error:
+        if any(name.path.read_bytes()):
+            found.damage.append(f"{name.path.name}: {error}")
+        return
+    with segment:
+        limit = segment.end if void_from is None else min(void_from, segment.end)
+        end = _scan(found, segment, limit)
+        if void_from is None and end < segment.end:
+            found.torn_bytes = _torn_bytes(segment, end)
+            _cut(files, segment, end)
+    found.end = max(found.end, end)
+
+
+def _scan(found: Recovered, segment: Segment, limit: int) -> int:
+    """Apply all valid records before `limit`; returns the LSN after the last of them."""
+    lsn = end = segment.header.base
+    while lsn < limit:
+        frame = segment.frame(lsn, limit)
+        if frame is None:
+            resume = segment.find(lsn + 1, limit)
+            if resume is None:
+                break
+            found.damage.append(f"{segment.path.name}: {resume - lsn} bytes at LSN {lsn} are no record")
+            lsn = resume
+            continue
+        lsn = end = frame.next_lsn
+        try:
+            record = decode(frame.kind, frame.payload)
+        except DamageError as error:
+            found.damage.append(f"{segment.path.name}: LSN {frame.lsn}: {error}")
+            continue
+        if record is not None:
+            found.records += 1
+            _apply(found, record, segment.header.seq, frame.lsn)
+    return end
+
+
+def _apply(found: Recovered, record: Record, seq: int, lsn: int) -> None:
+    if isinstance(record, Entry):
+        state = found.ledger.add(record, found.path.name)
+        if state is not None:
+            found.ledger.place(state, found.path.name, seq, lsn)
+    elif isinstance(record, Mark) and record.moved_to:
+        found.ledger.forget(record.id)
+    else:
+        found.ledger.apply(record)
+
+
+def _torn_bytes(segment: Segment, end: int) -> int:
+    # Preallocated zeros are not a torn record: count up to the last byte that is not zero.
+    with segment.path.open("rb") as file:
+        file.seek(end - segment.header.base + HEADER_BYTES)
+        torn = at = 0
+        while chunk := file.read(1 << 20):
+            stripped = len(chunk.rstrip(b"\0"))
+            if stripped:
+                torn = at + stripped
+            at += len(chunk)
+    return torn
+
+
+def _cut(files: Files, segment: Segment, end: int) -> None:
+    fd = files.open(segment.path, os.O_RDWR)
+    try:
+        files.ftruncate(fd, end - segment.header.base + HEADER_BYTES)
+        files.fdatasync(fd)
+    finally:
+        files.close(fd)
