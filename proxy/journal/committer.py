@@ -10,12 +10,13 @@ import contextlib
 import os
 import queue
 import threading
-import time
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.journal.codec import ENTRY
+from proxy.journal.errors import JournalError
 from proxy.journal.log import StreamLog
 
 _BATCH_RECORDS = 4096
@@ -49,13 +50,20 @@ class Pending:
 
 
 Done = list[tuple[Pending, OSError | None]]
-Job = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something else to do on the thread, and who waits for it."""
+
+    function: Callable[[], None]
+    future: Future[None]
 
 
 class Committer:
     """Starts its thread at once. `completed` is called on the loop with each batch's fate.
 
-    `free_bytes` is the file system's free space as of the last second; `last_error` the last failure's text,
+    `free_bytes` is the file system's free space as of the last commit or second; `last_error` the last failure's text,
     `failed` whether the last commit failed.
     """
 
@@ -68,7 +76,7 @@ class Committer:
         self._completed = completed
         self._queue: queue.SimpleQueue[Pending | Job | None] = queue.SimpleQueue()
         self._carried: dict[StreamLog, dict[tuple[object, ...], Pending]] = {}
-        self._measured_at = 0.0
+        self._stopped = False
         self._measure()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -77,64 +85,57 @@ class Committer:
         """Thread-safe, never blocks."""
         self._queue.put(pending)
 
-    def call(self, job: Job) -> Future[None]:
-        """Run `job` on the thread after all that was put before; its exception becomes the future's."""
+    def call(self, function: Callable[[], None]) -> Future[None]:
+        """Run `function` on the thread after all that was put before; its exception becomes the future's."""
         future: Future[None] = self._loop.create_future()
-
-        def run() -> None:
-            try:
-                job()
-            except Exception as error:  # whatever it is belongs to whoever waits
-                self._tell(_fail, future, error)
-            else:
-                self._tell(_succeed, future)
-
-        self._queue.put(run)
+        if self._stopped:
+            future.set_exception(JournalError("the journal is closed"))
+        else:
+            self._queue.put(Job(function, future))
         return future
 
     def carries(self, log: StreamLog) -> int:
         """Marks of a stream that wait for a disk that works again."""
         return len(self._carried.get(log, ()))
 
-    async def stop(self) -> Done:
-        """Commit what is pending, end the thread, return what could not be written."""
+    async def stop(self) -> list[Pending]:
+        """Commit what is pending, end the thread, return what could not be written. Call it once."""
+        self._stopped = True
         self._queue.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
-        error = OSError(self.last_error or "closed")
-        return [(pending, error) for marks in self._carried.values() for pending in marks.values()]
+        return [pending for marks in self._carried.values() for pending in marks.values()]
 
     def _run(self) -> None:
         running = True
         while running:
-            records, job = self._take()
+            records, job, running = self._take()
             for log, batch in records.items():
                 self._commit(log, batch)
-            if time.monotonic() - self._measured_at > _IDLE_S:
-                self._measure()
+            self._measure()
             if job is not None:
-                job()
-            running = job is not _STOP
+                try:
+                    job.function()
+                except Exception as error:  # whatever it is belongs to whoever waits
+                    self._tell(_fail, job.future, error)
+                else:
+                    self._tell(_succeed, job.future)
 
-    def _take(self) -> tuple[dict[StreamLog, list[Pending]], Job | None]:
-        """All that is pending up to the first job; waits, but not for longer than a second."""
+    def _take(self) -> tuple[dict[StreamLog, list[Pending]], Job | None, bool]:
+        """All that is pending up to the first job; waits, but not for longer than a second; False at the end."""
         records: dict[StreamLog, list[Pending]] = {log: [] for log, marks in self._carried.items() if marks}
         size = count = 0
         try:
             item = self._queue.get(timeout=_IDLE_S)
-            while True:
-                if item is None:
-                    return records, _STOP
-                if not isinstance(item, Pending):
-                    return records, item
+            while isinstance(item, Pending):
                 records.setdefault(item.log, []).append(item)
                 size += item.size_bytes
                 count += 1
                 if size >= _BATCH_BYTES or count >= _BATCH_RECORDS:
-                    break
+                    return records, None, True
                 item = self._queue.get_nowait()
         except queue.Empty:
-            pass
-        return records, None
+            return records, None, True
+        return records, item, item is not None
 
     def _commit(self, log: StreamLog, batch: list[Pending]) -> None:
         carried = self._carried.pop(log, {})
@@ -167,7 +168,6 @@ class Committer:
         return done
 
     def _measure(self) -> None:
-        self._measured_at = time.monotonic()
         with contextlib.suppress(OSError):
             stat = os.statvfs(self._directory)
             self.free_bytes = stat.f_bavail * stat.f_frsize
@@ -175,13 +175,6 @@ class Committer:
     def _tell(self, function: Callable[..., None], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(function, *args)
-
-
-def _stop() -> None:
-    """The last job."""
-
-
-_STOP: Job = _stop
 
 
 def _succeed(future: Future[None]) -> None:

@@ -62,6 +62,7 @@ class StreamLog:
         self.last_sync_s = 0.0
         self._lock_fd = lock_fd
         self._segment_bytes = segment_bytes
+        self._next_seq = self.segments[-1].seq + 1 if self.segments else 0
         self._header: SegmentHeader | None = None
         self._fd = -1
         self._capacity = 0
@@ -129,12 +130,13 @@ class StreamLog:
 
     def _open_segment(self, batch_bytes: int) -> None:
         self._retire()
-        seq = self.segments[-1].seq + 1 if self.segments else 0
+        seq = self._next_seq
+        self._next_seq += 1  # never used twice, whatever comes of it
         header = SegmentHeader(seq, self.durable, time.time_ns(), new_salt())
         name = SegmentName(seq, header.base, segment_path(self.path, seq, header.base))
         capacity = max(self._segment_bytes, HEADER_BYTES + batch_bytes)
         fd = self.files.open(name.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        self.segments.append(name)  # whatever comes of it, the number is taken
+        self.segments.append(name)
         try:
             self.files.point("CP5")
             self.files.fallocate(fd, capacity)
@@ -149,7 +151,7 @@ class StreamLog:
         self._header, self._fd, self._capacity = header, fd, capacity
 
     def _discard(self, fd: int, name: SegmentName) -> None:
-        # A segment that never held a record: remove it, so that a full disk is not filled by our attempts.
+        # It holds nothing that counts: remove it, so that a failing disk is not filled by our attempts.
         with contextlib.suppress(OSError):
             self.files.close(fd)
         with contextlib.suppress(OSError):
@@ -167,8 +169,12 @@ class StreamLog:
             self.files.close(fd)
 
     def _abandon(self) -> None:
-        fd = self._fd
+        fd, header = self._fd, self._header
+        assert header is not None
         self._header, self._fd = None, -1
+        if header.base == self.durable:
+            self._discard(fd, self.segments[-1])
+            return
         with contextlib.suppress(OSError):
             self.files.close(fd)
 

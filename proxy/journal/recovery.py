@@ -19,7 +19,7 @@ from proxy.journal.files import Files
 from proxy.journal.format import HEADER_BYTES
 from proxy.journal.ledger import Ledger
 from proxy.journal.records import Entry, Mark, Record
-from proxy.journal.scan import Segment
+from proxy.journal.scan import Gap, Segment
 from proxy.journal.stream import FILED, SegmentName, list_segments, read_cursor, segment_ends
 
 
@@ -82,31 +82,32 @@ def _recover_segment(files: Files, found: Recovered, name: SegmentName, void_fro
         if void_from is None and end < segment.end:
             found.torn_bytes = _torn_bytes(segment, end)
             _cut(files, segment, end)
+        elif end < limit:
+            found.damage.append(_gap(segment, end, limit))
     found.end = max(found.end, end)
 
 
 def _scan(found: Recovered, segment: Segment, limit: int) -> int:
     """Apply all valid records before `limit`; returns the LSN after the last of them."""
-    lsn = end = segment.header.base
-    while lsn < limit:
-        frame = segment.frame(lsn, limit)
-        if frame is None:
-            resume = segment.find(lsn + 1, limit)
-            if resume is None:
-                break
-            found.damage.append(f"{segment.path.name}: {resume - lsn} bytes at LSN {lsn} are no record")
-            lsn = resume
+    end = segment.header.base
+    for item in segment.walk(limit):
+        end = item.next_lsn
+        if isinstance(item, Gap):
+            found.damage.append(_gap(segment, item.lsn, item.next_lsn))
             continue
-        lsn = end = frame.next_lsn
         try:
-            record = decode(frame.kind, frame.payload)
+            record = decode(item.kind, item.payload)
         except DamageError as error:
-            found.damage.append(f"{segment.path.name}: LSN {frame.lsn}: {error}")
+            found.damage.append(f"{segment.path.name}: LSN {item.lsn}: {error}")
             continue
         if record is not None:
             found.records += 1
-            _apply(found, record, segment.header.seq, frame.lsn)
+            _apply(found, record, segment.header.seq, item.lsn)
     return end
+
+
+def _gap(segment: Segment, lsn: int, next_lsn: int) -> str:
+    return f"{segment.path.name}: {next_lsn - lsn} bytes at LSN {lsn} are no record"
 
 
 def _apply(found: Recovered, record: Record, seq: int, lsn: int) -> None:

@@ -6,6 +6,7 @@ Not by mmap: a bad sector, or a file cut by somebody else, would be a SIGBUS ins
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,14 @@ class Frame:
     next_lsn: int
     kind: int
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes before a valid record that are none."""
+
+    lsn: int
+    next_lsn: int
 
 
 class Segment:
@@ -85,6 +94,21 @@ class Segment:
                 return None
             lsn += len(window) - len(self.header.mark) + 1
         return None
+
+    def walk(self, limit: int) -> Iterator[Frame | Gap]:
+        """All valid records that end at or before `limit`, and the gaps before them; no gap after the last."""
+        lsn = self.header.base
+        while lsn < limit:
+            frame = self.frame(lsn, limit)
+            if frame is None:
+                resume = self.find(lsn + 1, limit)
+                if resume is None:
+                    return
+                yield Gap(lsn, resume)
+                lsn = resume
+            else:
+                yield frame
+                lsn = frame.next_lsn
 
     def _offset(self, lsn: int) -> int:
         return lsn - self.header.base + HEADER_BYTES

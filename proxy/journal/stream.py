@@ -28,6 +28,7 @@ FILED = "filed"
 
 _SEGMENT = re.compile(r"(\d{10})-(\d{20})\.seg")
 _CURSOR = struct.Struct("<QI")
+_SWEEP_AFTER_S = 60.0  # another worker may be making a stream right now
 _LOCK_TRIES = 5  # `is_live` holds the lock for an instant
 
 
@@ -139,6 +140,9 @@ def remove_stream(files: Files, stream: Path) -> None:
 def sweep(files: Files, journal: Path) -> None:
     """Remove what a crash left of streams that were being made or removed."""
     for path in journal.glob(".[nd]e[wl]-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime < _SWEEP_AFTER_S:
+                continue
         lock_fd = lock_stream(path)
         if lock_fd is None and (path / LOCK).exists():
             continue

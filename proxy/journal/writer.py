@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from asyncio import Future
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -81,6 +81,7 @@ class JournalWriter:
         self._refusals = 0
         self._max_sync_s = 0.0
         self._closed = False
+        self._tidying = False
         self._committer = Committer(asyncio.get_running_loop(), settings.dir, self._completed)
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -123,8 +124,8 @@ class JournalWriter:
         if self._closed:
             return
         self._closed = True
-        for pending, error in await self._committer.stop():
-            _settle(pending.future, JournalError(str(error)))
+        for pending in await self._committer.stop():
+            _settle(pending.future, JournalError(f"not written: {self._committer.last_error}"))
         await asyncio.sleep(0)  # the last batch's futures
         for log in self._logs.values():
             await asyncio.to_thread(log.close)
@@ -281,13 +282,20 @@ class JournalWriter:
 
     async def housekeep(self) -> None:
         """Every second or so: delete what is settled and filed, copy forward what pins the rest. Never raises."""
-        if self._closed:
+        if self._closed or self._tidying:
             return
+        self._tidying = True
         try:
-            await asyncio.to_thread(self._unanswered.refresh)
+            await self._try(asyncio.to_thread(self._unanswered.refresh))
             for log in list(self._logs.values()):
-                await self._tidy(log)
+                await self._try(self._tidy(log))
             self._used_bytes = await asyncio.to_thread(self._measure)
+        finally:
+            self._tidying = False
+
+    async def _try(self, step: Coroutine[None, None, None]) -> None:
+        try:
+            await step
         except (OSError, JournalError) as error:
             self._committer.last_error = str(error)
 
@@ -362,8 +370,8 @@ class JournalWriter:
             await future
         except JournalError:
             state.route = origin
-            for mark in list(state.marks(now)):  # what went the other way meanwhile
-                self._put_mark(origin, mark)
+            for mark in list(state.marks(now)) if origin in self._logs else ():
+                self._put_mark(origin, mark)  # those that went the other way meanwhile
             raise
         state.copied = True
         self.files.point("CP9")
