@@ -1,7 +1,7 @@
-"""The seam between the two halves of the proxy: what a session hands over, what it gets back, and who takes it.
+"""The seam between the two halves of the proxy: what a session hands over, and who answers it with what.
 
-`proxy/session.py` receives a message and gives it as `Incoming` to a `Deliver`, which answers with the `Reply` for
-the sender. Nothing here knows of sockets, of the journal or of the handler.
+`proxy/session.py` receives a message and gives it as `Incoming` to a `Deliver`, which answers with the `Reply`
+for the sender. Nothing here knows of sockets, of the journal or of the handler.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Protocol
 class Incoming:
     """One message as received, before anything was done with it.
 
-    `peer` is the sender's "ip:port" ("[ip]:port" for IPv6), behind a load balancer the one the PROXY header named;
-    `proxied_for` is then the balancer's own address, else "". `helo` is the HELO/EHLO argument. `tls` is "" or
-    protocol and cipher, e.g. "TLSv1.3 TLS_AES_256_GCM_SHA384". `mail_arg` and `rcpt_args` are what stood after
-    `MAIL FROM:` and `RCPT TO:` (leading and trailing blanks stripped), parameters included, otherwise as received.
-    `wire` is the body in wire form: still dot-stuffed, empty or ending in CRLF, without the terminating dot line.
-    `smtputf8` is true where MAIL carried the SMTPUTF8 parameter (RFC 6531). `received_ns` is wall time (Unix, ns)
-    at the final dot. `refused` is "" or our own 5xx reply (code and text, one line, without CRLF) where the
-    smuggling policy refused the message: it is teed, answered with that, and never forwarded.
+    `peer` is the sender's "ip:port" ("[ip]:port" for IPv6); behind a load balancer that is whom the PROXY header
+    named, and `proxied_for` is then the balancer's own address, else "". `helo` is the HELO or EHLO argument.
+    `tls` is "" or protocol and cipher, e.g. "TLSv1.3 TLS_AES_256_GCM_SHA384". `mail_arg` and `rcpt_args` are
+    what stood after `MAIL FROM:` and `RCPT TO:`, parameters included, blanks at both ends stripped, otherwise
+    as received. `wire` is the body in wire form: still dot-stuffed, empty or ending in CRLF, without the
+    terminating dot line. `smtputf8` is true where MAIL carried that parameter (RFC 6531). `received_ns` is wall
+    time (Unix, ns) at the final dot. `refused` is "" or our own 5xx reply (code and text in one line, no CRLF)
+    where the smuggling policy refused the message: it is teed, answered with that, and never forwarded.
     """
 
     peer: str
@@ -38,8 +38,10 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An SMTP reply (RFC 5321 section 4.2): `code` 200..599 and the text after the code, one item a line, verbatim
-    when it was passed through. No lines means one empty line.
+    """An SMTP reply (RFC 5321 section 4.2).
+
+    `code` is 200..599; `lines` is the text after the code, one item a line, verbatim where it was passed through.
+    No lines means one empty line.
     """
 
     code: int
@@ -72,7 +74,7 @@ class Deliver(Protocol):
     async def deliver(self, message: Incoming) -> tuple[Reply, str]:
         """Take the message; return the sender's reply and the message's id ("" if it was never recorded).
 
-        Never raises but for cancellation, which does not touch the message: the forward runs in a task of its own.
+        Never raises but for cancellation, and that does not touch the message: the forward runs in its own task.
         """
         ...
 
