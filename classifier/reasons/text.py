@@ -1,0 +1,92 @@
+"""Refusal texts made comparable: folded (one line, lower case, plain punctuation) and masked (no names, no numbers).
+
+A multi-line SMTP reply repeats its codes inside sentences, and relay names, addresses and links contain words that
+mean nothing (mx1.mailspamprotection.example is not "spam"). General rules see the masked form only; rules of one
+receiver see the folded form, where host names and link paths are telling.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import re2
+
+MAX_DIAGNOSTIC = 8 * 1024  # characters looked at of a diagnostic
+MAX_PROSE = 32 * 1024  # and of a report's human-readable part
+
+_PLAIN = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u200b": ""})
+
+# "550-5.1.1 text 550 5.1.1 more" (RFC 5321 section 4.2.1): repeated codes only cut sentences apart.
+_REPLY_CODES = re.compile(
+    r"(?<!\S)(?:(?:<<< )?([245][0-5]\d)([- ])(?:#?([245]\.\d{1,3}\.\d{1,3}) )?|([245]\.\d{1,3}\.\d{1,3}) )"
+)
+
+_URL = re2.compile(r"(?:https?|ftp)://[^\s<>\"')\]]+|\bwww\.[^\s<>\"')\]]+")
+_ADDRESS = re2.compile(r"<?[^\s<>@\"'(),;:\[\]]+@[^\s<>@\"'(),;:\[\]]+>?")
+_IP = re2.compile(
+    r"\[?\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b\]?|\[?\b(?:ipv6:)?[0-9a-f]{1,4}:[0-9a-f:]*:[0-9a-f:.]*\]?"
+)
+# Two labels with a well-known end, or three and more. Microsoft's dotted words (RESOLVER.ADR.RecipNotFound) are none.
+_HOST = re2.compile(
+    r"\b[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.(?:com|net|org|edu|gov|mil|int|info|biz|name|arpa|local|lan|internal|localdomain"
+    r"|example|test|invalid|cloud|email|online|site|shop|app|dev|xyz|top|club|pro|[a-z]{2})\b\.?"
+    r"|\b[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]*[a-z][a-z0-9_-]*\b"
+)
+_NOT_A_HOST = ("resolver.", "storedrv", "smtpsend", "transport.", "routing.", "agent", "queue.", "moderat", "approval")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text in its two forms; `folded` is what evidence quotes."""
+
+    folded: str
+    masked: str
+
+
+def fold(text: str, limit: int) -> str:
+    """Lower case, runs of white space as one space, plain quotes; the first `limit` characters only."""
+    return " ".join(text[:limit].translate(_PLAIN).lower().split())
+
+
+def join_reply_lines(folded: str) -> str:
+    """Drop the codes that a multi-line reply repeats within its sentences. The first of each run stays."""
+    if "-" not in folded:
+        return folded
+    reply = enhanced = ""  # of the multi-line reply that we are in
+
+    def keep_first(found: re.Match[str]) -> str:
+        nonlocal reply, enhanced
+        code, mark, own, lone = found.groups()
+        if lone is not None:
+            return "" if reply and lone == enhanced else found.group()
+        if code == reply and (own or "") in ("", enhanced):
+            if mark == " ":
+                reply = ""
+            return ""
+        reply, enhanced = (code, own or "") if mark == "-" else ("", "")
+        return found.group()
+
+    return _REPLY_CODES.sub(keep_first, folded)
+
+
+def mask(folded: str) -> str:
+    """Replace links, addresses, IP addresses and host names by the words url, addr, ip and host."""
+    if "://" in folded or "www." in folded:
+        folded = _URL.sub("url", folded)
+    if "@" in folded:
+        folded = _ADDRESS.sub("addr", folded)
+    if "." in folded:
+        folded = _HOST.sub(_mask_host, _IP.sub("ip", folded))
+    return folded
+
+
+def _mask_host(found: re.Match[str]) -> str:
+    name = found.group()
+    return name if name.startswith(_NOT_A_HOST) else "host"
+
+
+def prepare(text: str, limit: int) -> Text:
+    """Both forms of a diagnostic or of prose."""
+    folded = join_reply_lines(fold(text, limit))
+    return Text(folded, mask(folded))
