@@ -61,7 +61,7 @@ def list_segments(stream: Path) -> list[SegmentName]:
 
 def segment_ends(segments: list[SegmentName]) -> list[int | None]:
     """For each segment the LSN where the next one takes over (what stands past it is void); None for the last."""
-    return [*(segment.base for segment in segments[1:]), None]
+    return [*(segment.base for segment in segments[1:]), None][: len(segments)]
 
 
 def list_streams(journal: Path) -> list[str]:

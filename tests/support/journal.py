@@ -1,0 +1,405 @@
+"""Journal test helpers: entries, faulty and recording `Files`, a workload, and what must hold after it was cut short.
+
+The workload walks through every crash point: two writer lives, adoption, rollover, copying forward, deletion. It tells
+what it did as events; `check` recovers a directory and holds what it finds against the events up to the crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxy.journal.audit import find
+from proxy.journal.files import Files
+from proxy.journal.format import SegmentHeader, pack_frame
+from proxy.journal.ids import new_id
+from proxy.journal.reader import JournalReader
+from proxy.journal.records import FINAL, Entry, Fate, Mark
+from proxy.journal.stream import publish_filed
+from proxy.journal.writer import JournalWriter
+from proxy.settings import JournalSettings
+
+Event = tuple[str, ...]
+
+
+def make_entry(size_bytes: int = 200, *, ident: str = "", rcpts: int = 1, **fields: object) -> Entry:
+    ident = ident or new_id()
+    body = random.Random(ident).randbytes(max(0, size_bytes - 2)).replace(b"\n", b"x")
+    wire = body + b"\r\n" if size_bytes else b""
+    rcpt_args = tuple(b"<r%d@bounces.example>" % n for n in range(rcpts))
+    digest = hashlib.sha256(ident.encode() + wire).digest()
+    values: dict[str, object] = {
+        "id": ident,
+        "received_ns": 1,
+        "peer": "192.0.2.1:1234",
+        "helo": b"mx.example",
+        "tls": "",
+        "mail_arg": b"<>",
+        "rcpt_args": rcpt_args,
+        "wire": wire,
+        "digest": digest,
+        **fields,
+    }
+    return Entry(**values)  # type: ignore[arg-type]
+
+
+def settings_for(path: Path, **fields: object) -> JournalSettings:
+    values: dict[str, object] = {"dir": path, "reserve_bytes": 0, "segment_bytes": 65536, **fields}
+    return JournalSettings(**values)  # type: ignore[arg-type]
+
+
+def forwarded(entry: Entry) -> Mark:
+    return Mark(entry.id, 2, tuple(range(len(entry.rcpt_args))), Fate.FORWARDED, 250, "ok", "192.0.2.9:25")
+
+
+def answered(entry: Entry, code: int = 250) -> Mark:
+    return Mark(entry.id, 2, answered=code)
+
+
+async def settle(writer: JournalWriter, entries: Iterable[Entry]) -> None:
+    for entry in entries:
+        writer.append_mark(forwarded(entry))
+        writer.append_mark(answered(entry))
+    await writer.flush()
+
+
+class FaultyFiles(Files):
+    """Fails the calls named in `faults`: {"fdatasync": [EIO, None, EIO]} by turns, None lets one through."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, list[int | None]] = {}
+        self.calls: list[tuple[str, int]] = []
+
+    def _maybe(self, call: str, fd: int = -1) -> None:
+        self.calls.append((call, fd))
+        turns = self.faults.get(call)
+        number = turns.pop(0) if turns else None
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+
+    def open(self, path: Path, flags: int) -> int:
+        if path.suffix == ".seg" and flags & os.O_CREAT:
+            self._maybe("create")
+        return super().open(path, flags)
+
+    def pwritev(self, fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
+        self._maybe("pwritev", fd)
+        return super().pwritev(fd, buffers, offset)
+
+    def fdatasync(self, fd: int) -> None:
+        self._maybe("fdatasync", fd)
+        super().fdatasync(fd)
+
+    def fallocate(self, fd: int, size_bytes: int) -> None:
+        self._maybe("fallocate", fd)
+        super().fallocate(fd, size_bytes)
+
+
+class ShortFiles(Files):
+    """Writes a few bytes at a time."""
+
+    def pwritev(self, fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
+        return super().pwritev(fd, [bytes(b"".join(buffers[:3]))[:97]], offset)
+
+
+# -- the workload ----------------------------------------------------------------------------------------------------
+
+COUNT = 24
+
+
+def workload_entry(index: int) -> Entry:
+    """The same each time: small ones that stay open, bulky ones that settle, an empty one, one past a segment."""
+    size = 1800 + 100 * index if index % 4 == 0 else 40 + 10 * index
+    if index == 2:
+        size = 0
+    if index == 8:
+        size = 9000
+    entry = make_entry(size, ident=f"{index:026d}", rcpts=1 + index % 3)
+    if index == 5:  # bytes that look like our own
+        frame = pack_frame(SegmentHeader(0, 0, 0, b"\1" * 8), 1, 0, [b"x"])
+        entry = make_entry(0, ident=f"{index:026d}", wire=frame * 3 + b"\r\n")
+    return entry
+
+
+def _first_marks(entry: Entry, index: int) -> list[Mark]:
+    every = tuple(range(len(entry.rcpt_args)))
+    return [
+        [forwarded(entry), answered(entry)],
+        [answered(entry)],
+        [],
+        [Mark(entry.id, 2, every, Fate.IN_DOUBT, 0, "", "192.0.2.7:25"), answered(entry)],
+    ][index % 4]
+
+
+async def workload(path: Path, files: Files, note: Callable[[Event], None]) -> None:
+    """Two lives of a writer. Events: submit ID, ack ID, mark ID WHAT, marked ID WHAT, filed ID."""
+    settings = settings_for(path, segment_bytes=4096, copy_forward_after_s=0.0)
+
+    async def submit(writer: JournalWriter, index: int) -> None:
+        entry = workload_entry(index)
+        note(("submit", entry.id))
+        await writer.append_entry(entry)
+        note(("ack", entry.id))
+
+    async def put(writer: JournalWriter, mark: Mark) -> None:
+        what = "answered" if mark.answered is not None else str(mark.fate)
+        note(("mark", mark.id, what))
+        await writer.append_mark(mark)
+        note(("marked", mark.id, what))
+
+    async def receive(writer: JournalWriter, indices: range) -> None:
+        for start in range(indices.start, indices.stop, 3):
+            group = range(start, min(start + 3, indices.stop))
+            await asyncio.gather(*(submit(writer, index) for index in group))
+            marks = [mark for index in group for mark in _first_marks(workload_entry(index), index)]
+            await asyncio.gather(*(put(writer, mark) for mark in marks))
+
+    reader = JournalReader(path)
+
+    async def file(writer: JournalWriter) -> None:
+        while items := reader.poll(max_records=7):
+            for item in items:
+                if isinstance(item.record, Entry):
+                    note(("filed", item.record.id))
+        for stream in reader.streams():
+            publish_filed(path, stream, reader.position(stream))
+        for _ in range(6):
+            await writer.housekeep()
+
+    writer = await JournalWriter.open(settings, files=files)
+    await receive(writer, range(COUNT // 2))
+    await writer.close()
+
+    writer = await JournalWriter.open(settings, files=files)
+    await writer.adopt_orphans()
+    await writer.flush()
+    await file(writer)
+    await receive(writer, range(COUNT // 2, COUNT))
+    await file(writer)
+    for index in range(COUNT):  # half of what is open is delivered at last
+        if index % 4 and index % 8 < 4 and not (index >= COUNT // 2 and index % 4 == 2):
+            await put(writer, forwarded(workload_entry(index)))
+    await file(writer)
+    await writer.close()
+    reader.close()
+
+
+@dataclass
+class _Truth:
+    submitted: bool = False
+    acked: bool = False
+    filed: bool = False
+    given: set[str] = field(default_factory=set)
+    durable: set[str] = field(default_factory=set)
+
+
+async def check(path: Path, events: Sequence[Event], *, again: bool = True) -> None:
+    """Recover `path`, which a crash after `events` left, and hold the state table against what is found."""
+    truths = {workload_entry(index).id: _Truth() for index in range(COUNT)}
+    for kind, ident, *what in events:
+        truth = truths[ident]
+        truth.submitted |= kind == "submit"
+        truth.acked |= kind == "ack"
+        truth.filed |= kind == "filed"
+        if kind == "mark":
+            truth.given.add(what[0])
+        elif kind == "marked":
+            truth.durable.add(what[0])
+
+    for index in range(COUNT):  # the filer gets to see everything that was acknowledged, and it is what was given
+        entry = workload_entry(index)
+        if truths[entry.id].acked and not truths[entry.id].filed:
+            found = find(path, entry.id)
+            assert found is not None, f"{entry.id} was acknowledged and is gone"
+            assert found[0].wire == entry.wire
+
+    writer = await JournalWriter.open(settings_for(path, segment_bytes=4096, copy_forward_after_s=0.0))
+    opened = {entry.id: entry for entry in await writer.adopt_orphans()}
+    assert not writer.refused
+    for index in range(COUNT):
+        entry, truth = workload_entry(index), truths[workload_entry(index).id]
+        finals = {str(fate) for fate in FINAL}
+        undecided_kind = index % 4 == 2
+        surely_settled = truth.durable & finals and (undecided_kind or "answered" in truth.durable)
+        found_open = opened.get(entry.id)
+        if not truth.submitted or surely_settled:
+            assert found_open is None, f"{entry.id} has risen from the dead"
+        if truth.acked and not truth.given & finals:
+            assert found_open is not None, f"{entry.id} was acknowledged and is not replayed"
+        if found_open is None:
+            continue
+        assert (await writer.load(entry.id)).wire == entry.wire
+        assert found_open.rcpt_args == entry.rcpt_args
+        assert found_open.answered in {0, 250}
+        if "answered" in truth.durable:
+            assert found_open.answered == 250
+        if found_open.answered == 0:
+            hit = writer.was_unanswered(entry.digest)
+            assert hit is not None
+            assert (hit.id, hit.code) == (entry.id, 0)
+        if "in_doubt" in truth.durable and not truth.given & finals:
+            assert set(found_open.fates) == {Fate.IN_DOUBT}
+            assert set(found_open.hosts) == {"192.0.2.7:25"}
+    await writer.flush()
+    await writer.close()
+
+    if again:  # the same again: recovery changes nothing that recovery finds
+        writer = await JournalWriter.open(settings_for(path, segment_bytes=4096))
+        repeated = await writer.adopt_orphans()
+        assert [(e.id, e.fates, e.answered) for e in repeated] == [
+            (e.id, e.fates, e.answered) for e in sorted(opened.values(), key=lambda e: e.id)
+        ]
+        await writer.close()
+
+
+# -- power loss ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Op:
+    """One recorded operation: `node` is a file's or a directory's number, `args` as the kind needs them."""
+
+    kind: str
+    node: int
+    args: tuple[object, ...] = ()
+
+
+class RecordingFiles(Files):
+    """Does everything for real and writes it down. Paths are kept relative to `root`, which exists from the start."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.log: list[Op | Event] = []
+        self._nodes: dict[Path, int] = {root: 0}
+        self._next = 1
+        self._fds: dict[int, int] = {}
+
+    def _node(self, path: Path) -> int:
+        if path not in self._nodes:
+            self._nodes[path] = self._next
+            self._next += 1
+        return self._nodes[path]
+
+    def open(self, path: Path, flags: int) -> int:
+        existed = path.exists()
+        fd = super().open(path, flags)
+        if not existed:
+            self._nodes.pop(path, None)
+            self.log.append(Op("create", self._node(path.parent), (path.name, self._node(path))))
+        elif flags & os.O_TRUNC:
+            self.log.append(Op("truncate", self._node(path), (0,)))
+        self._fds[fd] = self._node(path)
+        return fd
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        self.log.append(Op("write", self._fds[fd], (offset, bytes(data))))
+        return super().pwrite(fd, data, offset)
+
+    def pwritev(self, fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
+        self.log.append(Op("write", self._fds[fd], (offset, b"".join(buffers))))
+        return super().pwritev(fd, buffers, offset)
+
+    def fdatasync(self, fd: int) -> None:
+        super().fdatasync(fd)
+        self.log.append(Op("sync", self._fds[fd]))
+
+    def fallocate(self, fd: int, size_bytes: int) -> None:
+        self.log.append(Op("extend", self._fds[fd], (size_bytes,)))
+        super().fallocate(fd, size_bytes)
+
+    def ftruncate(self, fd: int, size_bytes: int) -> None:
+        self.log.append(Op("truncate", self._fds[fd], (size_bytes,)))
+        super().ftruncate(fd, size_bytes)
+
+    def mkdir(self, path: Path) -> None:
+        super().mkdir(path)
+        self.log.append(Op("mkdir", self._node(path.parent), (path.name, self._node(path))))
+
+    def rename(self, source: Path, target: Path) -> None:
+        super().rename(source, target)
+        self.log.append(Op("rename", self._node(source.parent), (source.name, target.name)))
+        self._nodes.pop(target, None)
+        for path in list(self._nodes):
+            if path == source or source in path.parents:
+                self._nodes[target / path.relative_to(source)] = self._nodes.pop(path)
+
+    def unlink(self, path: Path) -> None:
+        super().unlink(path)
+        self.log.append(Op("unlink", self._node(path.parent), (path.name,)))
+        self._nodes.pop(path, None)
+
+    def rmdir(self, path: Path) -> None:
+        super().rmdir(path)
+        self.log.append(Op("unlink", self._node(path.parent), (path.name,)))
+        self._nodes.pop(path, None)
+
+    def sync_dir(self, path: Path) -> None:
+        super().sync_dir(path)
+        self.log.append(Op("sync", self._node(path)))
+
+
+def image(log: Sequence[Op | Event], root: Path, keep: Callable[[Op], Op | None]) -> None:
+    """What the disk may hold if the power went after `log`: what was synced, and of the rest what `keep` lets by.
+
+    `keep` gets each operation that no later fsync of its file or directory covers, and gives it back, or a part of
+    a write, or None. Names are as strict as POSIX: an fsync of a file says nothing about its name.
+    """
+    last_sync: dict[int, int] = {}
+    for position, op in enumerate(log):
+        if isinstance(op, Op) and op.kind == "sync":
+            last_sync[op.node] = position
+    contents: dict[int, bytearray] = {}
+    names: dict[int, dict[str, int]] = {0: {}}
+    for position, item in enumerate(log):
+        if not isinstance(item, Op) or item.kind == "sync":
+            continue
+        op: Op | None = item if last_sync.get(item.node, -1) > position else keep(item)
+        if op is not None:
+            _apply(op, contents, names)
+
+    def build(node: int, path: Path) -> None:
+        path.mkdir(exist_ok=True)
+        for name, child in names[node].items():
+            if child in names:
+                build(child, path / name)
+            else:
+                (path / name).write_bytes(contents.get(child, bytearray()))
+
+    build(0, root)
+
+
+def _apply(op: Op, contents: dict[int, bytearray], names: dict[int, dict[str, int]]) -> None:
+    args: tuple = op.args  # type: ignore[type-arg]
+    directory = names.setdefault(op.node, {}) if op.kind in {"create", "mkdir", "rename", "unlink"} else {}
+    match op.kind:
+        case "create":
+            directory[args[0]] = args[1]
+            contents.setdefault(args[1], bytearray())
+        case "mkdir":
+            directory[args[0]] = args[1]
+            names.setdefault(args[1], {})
+        case "rename":
+            if args[0] in directory:
+                directory[args[1]] = directory.pop(args[0])
+        case "unlink":
+            directory.pop(args[0], None)
+        case "write":
+            data = contents.setdefault(op.node, bytearray())
+            data.extend(bytes(max(0, args[0] - len(data))))
+            data[args[0] : args[0] + len(args[1])] = args[1]
+        case "extend":
+            data = contents.setdefault(op.node, bytearray())
+            data.extend(bytes(max(0, args[0] - len(data))))
+        case "truncate":
+            data = contents.setdefault(op.node, bytearray())
+            del data[args[0] :]
+            data.extend(bytes(args[0] - len(data)))
+
+
+EIO, ENOSPC = errno.EIO, errno.ENOSPC
