@@ -11,6 +11,7 @@ import asyncio
 import math
 import ssl
 from pathlib import Path
+from typing import cast
 
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as Introduction
@@ -81,7 +82,7 @@ class Connection(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the session, or answer 421 if there are too many."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's has no such base class
         name = transport.get_extra_info("peername")
         if not name:  # gone before we looked
             transport.abort()
@@ -153,7 +154,7 @@ class Connection(SMTP):
                 await self.obey(await self._next_line())
         except (GoneError, ConnectionError, ssl.SSLError):
             pass
-        except Exception as error: # a fault of ours must be seen, but not by the client
+        except Exception as error:  # a fault of ours must be seen, but not by the client
             log.error("session_fault", peer=self.peer, error=where(error))
         finally:
             self._cleanup()

@@ -52,7 +52,7 @@ class Session(Connection):
             self.bad(error.reply.encode("ascii") + b"\r\n")
         except (GoneError, ConnectionError, ssl.SSLError):
             raise
-        except Exception as error: # never a 5xx for what is our fault
+        except Exception as error:  # never a 5xx for what is our fault
             log.error("command_fault", peer=self.peer, error=where(error))
             self.reset()
             self.say(_FAULT.encode())
@@ -244,7 +244,7 @@ class Session(Connection):
         )
         try:
             reply, id_ = await front.deliver.deliver(message)
-        except Exception as error: # it promised not to; the sender keeps the message
+        except Exception as error:  # it promised not to; the sender keeps the message
             log.error("deliver_fault", peer=self.peer, error=where(error))
             reply, id_ = _FAULT, ""
         front.messages += 1

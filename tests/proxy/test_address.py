@@ -106,9 +106,11 @@ def test_the_scanner_raises_nothing_but_its_own_error(arg: bytes) -> None:
         try:
             path = scan(arg)
         except AddressError as error:
-            assert error.reply[:3] in {"501", "553", "555"}
-            assert error.reply.isascii()
+            reply = error.reply
         else:
+            reply = ""
             assert arg.startswith(b"<" + path.address + b">")
             if path.domain in domains:  # nothing after the last unquoted @ but our domain: no relay through us
                 assert path.address.lower().endswith(b"@bounces.example")
+        assert reply[:3] in {"", "501", "553", "555"}
+        assert reply.isascii()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
+import uvloop
 
 from proxy.server import ProxyServer
 from proxy.settings import Legacy, Limits, Listen, ProxySettings
 from proxy.types import Capabilities, Incoming, Reply
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 10.0
 ENVELOPE = b"EHLO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<b@bounces.example>\r\nDATA\r\n"
 
 
@@ -21,8 +26,8 @@ ENVELOPE = b"EHLO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<b@bounces.example>\
 class Sink:
     """Answers 250 (or as told) and remembers what it got."""
 
-    reply: Reply = Reply(250, (b"2.0.0 queued as 1",))
-    offer: Capabilities = Capabilities(smtputf8=True, dsn=True, size_bytes=None)
+    reply: Reply = field(default_factory=lambda: Reply(250, (b"2.0.0 queued as 1",)))
+    offer: Capabilities = field(default_factory=lambda: Capabilities(smtputf8=True, dsn=True, size_bytes=None))
     fault: Exception | None = None
     gate: asyncio.Event | None = None  # delivering waits for it
     messages: list[Incoming] = field(default_factory=list)
@@ -53,7 +58,7 @@ class Sink:
             return Reply(int(message.refused[:3]), (message.refused[4:].encode(),)), f"id{len(self.messages)}"
         return self.reply, f"id{len(self.messages)}"
 
-    def answered(self, id: str, code: int) -> None:
+    def answered(self, id: str, code: int) -> None:  # noqa: A002  as in the protocol
         self.marks.append((id, code))
 
     def capabilities(self) -> Capabilities:
@@ -142,5 +147,18 @@ async def running(sink: Sink | None = None, **options: Any) -> AsyncIterator[Tap
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until it holds; fail after a generous while."""
     async with asyncio.timeout(TIMEOUT_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  conditions of many kinds
             await asyncio.sleep(0.005)
+
+
+def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Any:
+    """Makes an async test into two: on asyncio's own loop, and on uvloop, which production runs on."""
+
+    @functools.wraps(test)
+    def on_one(loop_runner: Callable[[Coroutine[Any, Any, None]], None], **fixtures: Any) -> None:
+        loop_runner(test(**fixtures))
+
+    own = inspect.signature(test).parameters.values()
+    extra = inspect.Parameter("loop_runner", inspect.Parameter.KEYWORD_ONLY)
+    on_one.__signature__ = inspect.Signature([*own, extra])  # type: ignore[attr-defined]
+    return pytest.mark.parametrize("loop_runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])(on_one)
