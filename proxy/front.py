@@ -66,13 +66,14 @@ class Front:
         domains = Domains(listen.domains)
         balancers = tuple(ipaddress.ip_network(cidr) for cidr in listen.proxy_protocol_from)
         smuggling = Smuggling(listen.smuggling)
+        hostname = listen.hostname.encode("idna")
         self.listen, self.limits = listen, listen.limits
         self.domains, self.smuggling = domains, smuggling
         self._balancers: tuple[_Network, ...] = balancers
         self.gate.limits = listen.limits
         self.in_flight.cap_bytes = listen.limits.bytes_in_flight
-        self.greeting = b"220 %s ESMTP\r\n" % listen.hostname.encode("idna")
-        self.helo_reply = b"250 %s\r\n" % listen.hostname.encode("idna")
+        self.greeting = b"220 %s ESMTP\r\n" % hostname
+        self.helo_reply = b"250 %s\r\n" % hostname
         self._ehlo.clear()
 
     def is_balancer(self, ip: str) -> bool:

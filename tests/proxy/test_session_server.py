@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -232,10 +233,10 @@ async def test_a_handler_that_is_ourselves_is_refused_at_start() -> None:
 @pytest.mark.parametrize(
     "bad",
     [{"listen": ("nonsense",)}, {"listen": ("203.0.113.1:2525",)}, {"listen": ()}, {"domains": ("a b",)},
-     {"tls_cert": Path("absent.pem")}, {"tls_key": Path("k")}, {"proxy_protocol_from": ("x/y",)}],
+     {"tls_cert": Path("absent.pem")}, {"tls_key": Path("k")}, {"proxy_protocol_from": ("x/y",)}, {"hostname": "a..b"}],
 )  # fmt: skip
 @on_both_loops
-async def test_bad_settings_are_one_clear_line(bad: dict[str, object]) -> None:
+async def test_bad_settings_are_one_clear_line(bad: dict[str, Any]) -> None:
     server = ProxyServer(settings(**bad), deliver=Sink())
     with pytest.raises(StartError) as caught:
         await server.start()
