@@ -16,7 +16,7 @@ Nothing here raises, and the work is linear in texts cut at MAX_DIAGNOSTIC and M
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from classifier.reasons.book import Book, CodeDefault, load_book
 from classifier.reasons.codes import best_code, enhanced_codes, reply_code, specificity, valid_status
@@ -37,6 +37,8 @@ _STAGE = re.compile(
     r"(?:in reply to|after|response to|during|in response to) (?:pipelined |the )?(?:sending )?"
     r"(end of data|mail from|rcpt to|ehlo|helo|lhlo|data|initial connection|message body)"
 )
+# A line of a notice that begins the part about one recipient: "<a@b.example>: host ... said: ...".
+_ADDRESS_LINE = re.compile(r"\s{0,8}(?:\d+\. |\* )?<?([^\s<>@:,;]{1,64}@[^\s<>@:,;]{1,255}?)>?(?::|\.\.\.|\s|$)")
 # What we may say of the status where nothing states one, and the reason is plain (RFC 3463 sections 3.2 to 3.8).
 _DERIVED = {
     Reason.BAD_MAILBOX: "1.1", Reason.BAD_DOMAIN: "1.2", Reason.MOVED: "1.6", Reason.NO_MAIL_DOMAIN: "1.10",
@@ -81,7 +83,8 @@ def explain(facts: Facts) -> Finding:
         )  # fmt: skip
     book = load_book()
     text = prepare(facts.diagnostic, MAX_DIAGNOSTIC)
-    prose = _about(facts.address, facts.human_text)
+    proses = [prepare(part, MAX_PROSE) for part in _about(facts.address, facts.human_text[:MAX_PROSE])]
+    prose = proses[-1] if proses else Text("", "")
     text_codes, prose_codes = enhanced_codes(text.folded), enhanced_codes(prose.folded)
     reply = facts.reply_code or reply_code(text.folded)
     own_code = best_code(text_codes) or field
@@ -91,9 +94,13 @@ def explain(facts: Facts) -> Finding:
     receiver = _receiver(book, facts, text, prose)
 
     found = _by_rules(book, text, codes, receiver, "diagnostic")
-    if not any(c.tier >= TEXT for c in found) and prose.folded:
-        told = book.codes.get(_general(own_code)) if own_code else None
-        below = PROSE if told is None or not told.telling or not text_codes else VAGUE_TEXT
+    told = _lookup(book.codes, own_code)
+    below = VAGUE_TEXT if told is not None and told.telling else PROSE
+    for prose in proses:
+        if any(c.tier >= PROSE for c in found):
+            break
+        prose_codes = enhanced_codes(prose.folded)
+        codes = replace(codes, reply=codes.reply or reply_code(prose.folded))
         found += _by_rules(book, prose, codes, receiver, "prose", at_most=below)
     status = _status(field, text_codes, prose_codes, max(found, key=lambda c: c.weight, default=None))
     found += _by_codes(book, status, reply or reply_code(prose.folded), text)
@@ -101,15 +108,26 @@ def explain(facts: Facts) -> Finding:
     return _finding(facts, best, status, reply or reply_code(prose.folded), action)
 
 
-def _about(address: str | None, human_text: str) -> Text:
-    """The prose that concerns `address`: from its first mention on, where it is mentioned; else all of it."""
-    if not human_text.strip():
-        return Text("", "")
-    whole = human_text[:MAX_PROSE]
-    where = whole.lower().find(address.lower()) if address else -1
-    if where > 0:
-        whole = whole[max(0, whole.rfind("\n\n", 0, where)) :]
-    return prepare(whole, MAX_PROSE)
+def _about(address: str | None, prose: str) -> list[str]:
+    """The prose that concerns `address`: its own paragraphs first (those that begin with it), then what is common.
+
+    Notices about several recipients begin a paragraph with each one's address; the others' never count for this one.
+    """
+    if not prose.strip():
+        return []
+    own, common, part = [], [], None
+    for line in prose.splitlines():
+        begins = _ADDRESS_LINE.match(line)
+        if begins is not None:
+            part = own if address and begins.group(1).lower() == address.lower() else None if address else common
+        elif part is None and not own:
+            part = common
+        if part is not None:
+            part.append(line)
+        elif not line.strip():
+            part = common
+    parts = ["\n".join(lines) for lines in (own, common) if lines]
+    return [parts[0], "\n".join(parts)] if len(parts) == 2 else parts
 
 
 def _stage(facts: Facts, text: Text) -> str | None:

@@ -33,6 +33,16 @@ _HOST = re2.compile(
     r"|example|test|invalid|cloud|email|online|site|shop|app|dev|xyz|top|club|pro|[a-z]{2})\b\.?"
     r"|\b[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]*[a-z][a-z0-9_-]*\b"
 )
+# Words around a refusal that every report of its kind has, and that say nothing of the cause: who asked what when,
+# and the sentences of form letters.
+_BOILERPLATE = re2.compile(
+    r"\(?in reply to (?:the )?[a-z ]{2,20} command\)?|smtp error from remote (?:mail server|mailer) (?:after|during) "
+    r"(?:end of data|initial connection|sending data block|pipelined [a-z ]*|[a-z]+(?: (?:to|from))?:?(?:addr)?)(?: size=\d+)?:?"
+    r"|\(?this is (?:only )?a (?:permanent|temporary|transient) (?:error|failure)(?: report)?|technical details of (?:permanent|temporary) failure:?"
+    r"|\b(?:temp|perm)_failure:?|permanent (?:fatal )?errors|transient non-fatal errors|please note that this is only a temporary failure report"
+    r"|\bonly a temporary failure report|(?:[245]\.\d+\.\d+ )?(?:- )?(?:unknown address error|other mail system problem|other network problem|"
+    r"unspecified mail system problem) [245]\d\d[- ]?['\"]|<no answer>|rfc822;|delivery attempts: \d+"
+)
 _NOT_A_HOST = ("resolver.", "storedrv", "smtpsend", "transport.", "routing.", "agent", "queue.", "moderat", "approval")
 
 
@@ -78,7 +88,7 @@ def mask(folded: str) -> str:
         folded = _ADDRESS.sub("addr", folded)
     if "." in folded:
         folded = _HOST.sub(_mask_host, _IP.sub("ip", folded))
-    return folded
+    return _BOILERPLATE.sub(" ", folded)
 
 
 def _mask_host(found: re.Match[str]) -> str:
