@@ -6,6 +6,7 @@ knows for each segment which unsettled entries it holds: that is what decides wh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -100,6 +101,21 @@ class State:
             self.outcomes = tuple(outcomes)
         if mark.answered is not None:
             self.answered = mark.answered
+        self._weigh()
+
+    def inherit(self, older: State) -> None:
+        """Take over what is known of the entry that this is a copy of, where nothing later is known.
+
+        The copy's marks say it all again, but a power loss may keep the copy and tear its marks.
+        """
+        if len(older.outcomes) == len(self.outcomes):
+            pairs = zip(self.outcomes, older.outcomes, strict=True)
+            self.outcomes = tuple(theirs if ours is UNTRIED else ours for ours, theirs in pairs)
+        if self.answered is None:
+            self.answered = older.answered
+        self._weigh()
+
+    def _weigh(self) -> None:
         self.settled = self.answered is not None and (self.passed or not self.open)
 
 
@@ -109,13 +125,17 @@ class Ledger:
     def __init__(self) -> None:
         self.states: dict[str, State] = {}
         self._segments: dict[tuple[str, int], set[str]] = {}
+        self._live_bytes: Counter[str] = Counter()
 
     def add(self, entry: Entry, stream: str) -> State | None:
         """An entry was appended; None if it is settled from the start (refused by us). A copy replaces."""
+        older = self.states.get(entry.id)
         self.forget(entry.id)
         if entry.refused:
             return None
         state = State(entry, stream)
+        if older is not None and state.copied:
+            state.inherit(older)
         self.states[entry.id] = state
         return state
 
@@ -130,6 +150,7 @@ class Ledger:
         state.stream, state.route, state.seq, state.lsn = stream, stream, seq, lsn
         if not state.settled:
             self._segments.setdefault((stream, seq), set()).add(state.id)
+            self._live_bytes[stream] += state.size_bytes
 
     def apply(self, mark: Mark) -> State | None:
         """A mark was appended; its entry's state, None if that was settled already, or never known."""
@@ -154,9 +175,14 @@ class Ledger:
         """Whether any unsettled entry is in a stream."""
         return any(name == stream for name, _ in self._segments)
 
+    def live_bytes(self, stream: str) -> int:
+        """Size of the unsettled entries in a stream."""
+        return self._live_bytes[stream]
+
     def _leave(self, state: State) -> None:
         ids = self._segments.get((state.stream, state.seq))
-        if ids is not None:
-            ids.discard(state.id)
+        if ids is not None and state.id in ids:
+            ids.remove(state.id)
+            self._live_bytes[state.stream] -= state.size_bytes
             if not ids:
                 del self._segments[state.stream, state.seq]

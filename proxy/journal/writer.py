@@ -227,13 +227,22 @@ class JournalWriter:
         Whatever their writers left unanswered is decided now: a mark `answered` 0, and its digest remembered. Call
         it at start, and again when another worker may have died. A stream of a later version is left alone.
         """
-        before = set(self._ledger.states)
+        adopted: set[str] = set()
         for recovered, log in await asyncio.to_thread(self._lock_and_recover):
             self._logs[log.name] = log
             self._in_flight[log.name] = set()
-            self._merge(recovered, log)
+            adopted |= self._merge(recovered, log)
+        states = [self._ledger.states[ident] for ident in sorted(adopted & self._ledger.states.keys())]
+        undecided = [state for state in states if state.answered is None]
+        if undecided:
+            await self._try(asyncio.to_thread(self._unanswered.store, [_hit(state) for state in undecided]))
+        self.files.point("CP8")
+        for state in undecided:
+            mark = Mark(state.id, time.time_ns(), answered=0)
+            self._ledger.apply(mark)
+            self._put_mark(state.route, mark)
         await self._committer.call(_nothing)
-        return [entry for entry in self.open_entries() if entry.id not in before]
+        return [entry for entry in self.open_entries() if entry.id in adopted]
 
     def _lock_and_recover(self) -> list[tuple[Recovered, StreamLog]]:
         adopted = []
@@ -252,31 +261,30 @@ class JournalWriter:
     def _recover(self, path: Path, lock_fd: int) -> tuple[Recovered, StreamLog]:
         recovered = recover(self.files, path)
         self.refused.pop(path.name, None)
-        undecided = [state for state in recovered.ledger.states.values() if state.answered is None]
-        if undecided:
-            self._unanswered.store([_hit(state) for state in undecided])
-        self.files.point("CP8")
         log = StreamLog(self.files, path, lock_fd, segment_bytes=_ADOPTED_SEGMENT_BYTES, durable=recovered.end)
         log.publish()
         return recovered, log
 
-    def _merge(self, recovered: Recovered, log: StreamLog) -> None:
+    def _merge(self, recovered: Recovered, log: StreamLog) -> set[str]:
+        """Take a recovered stream's states into the ledger; returns their ids."""
         if recovered.damage:
             self.damage[log.name] = recovered.damage
         now = time.time_ns()
-        for state in list(recovered.ledger.states.values()):
+        for state in recovered.ledger.states.values():
             mine = self._ledger.states.get(state.id)
-            if mine is not None and (mine.copied or not state.copied):  # a copy whose original was not yet let go
-                self._put_mark(log.name, _moved(state.id, mine, now))
+            if mine is None:
+                self._ledger.adopt(state)
                 continue
-            if mine is not None:
-                self._put_mark(mine.route, _moved(mine.id, state, now))
-                self._ledger.forget(mine.id)
-            self._ledger.adopt(state)
-            if state.answered is None:
-                mark = Mark(state.id, now, answered=0)
-                self._ledger.apply(mark)
-                self._put_mark(log.name, mark)
+            # A copy whose original had not been let go: the copy stays, with all that is known of both.
+            copy, original = (mine, state) if mine.copied or not state.copied else (state, mine)
+            copy.inherit(original)
+            self._ledger.forget(mine.id)
+            if not copy.settled:
+                self._ledger.adopt(copy)
+            for mark in copy.marks(now):
+                self._put_mark(copy.stream, mark)
+            self._put_mark(original.stream, _moved(copy.id, copy, now))
+        return set(recovered.ledger.states)
 
     # -- housekeeping --------------------------------------------------------------------------------------------
 
@@ -346,8 +354,8 @@ class JournalWriter:
         old = time.time_ns() - int(self.settings.copy_forward_after_s * 1e9)
         if end > filed or any(state.answered is None or state.received_ns > old for state in states):
             return []
-        stream_bytes = min(filed, log.durable) - closed[0].base
-        if sum(state.size_bytes for state in states) * _COPY_GAIN > stream_bytes:
+        dead_bytes = min(filed, log.durable) - closed[0].base - self._ledger.live_bytes(log.name)
+        if sum(state.size_bytes for state in states) * _COPY_GAIN > dead_bytes:
             return []
         return sorted(ids)[:_COPY_BATCH]
 

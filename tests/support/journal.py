@@ -359,9 +359,9 @@ def image(log: Sequence[Op | Event], root: Path, keep: Callable[[Op], Op | None]
     for position, item in enumerate(log):
         if not isinstance(item, Op) or item.kind == "sync":
             continue
-        op: Op | None = item if last_sync.get(item.node, -1) > position else keep(item)
-        if op is not None:
-            _apply(op, contents, names)
+        kept = item if last_sync.get(item.node, -1) > position else keep(item)
+        if kept is not None:
+            _apply(kept, contents, names)
 
     def build(node: int, path: Path) -> None:
         path.mkdir(exist_ok=True)
