@@ -1,0 +1,52 @@
+"""What the commands share: the `--config` option, the loaded configuration, asking a running part, plain tables."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bouncetap.config import Config, load
+from bouncetap.control import Unreachable, ask
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_config = click.option("--config", "config_file", type=click.Path(), help="Configuration file.", expose_value=False,
+                       callback=lambda ctx, _param, value: _remember(ctx, value))  # fmt: skip
+
+
+def _remember(ctx: click.Context, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(dict)["config_file"] = value
+
+
+def takes_config(command: F) -> F:
+    """Adds `--config` after the command's name, as it may stand before it."""
+    return _config(command)
+
+
+def loaded(*, serving: bool = True) -> Config:
+    """The configuration that this command works with. Raises ConfigError."""
+    named = (click.get_current_context().obj or {}).get("config_file")
+    return load(Path(named) if named else None, serving=serving)
+
+
+def tell(config: Config, part: str, command: str, *, timeout_s: float = 30.0, **args: Any) -> Any:
+    """A running part's answer; a clear failure where it does not run or refuses."""
+    try:
+        return asyncio.run(ask(config.state_dir, part, command, timeout_s=timeout_s, **args))
+    except Unreachable as error:
+        raise click.ClickException(f"{error}; is `bouncetap run` running with this configuration?") from None
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:
+    """Left-aligned columns."""
+    lines = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+                     for line in lines)  # fmt: skip

@@ -1,0 +1,52 @@
+"""Commands before the first start: init, check, config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bouncetap.cli.options import loaded, takes_config
+from bouncetap.config.render import show
+
+
+@click.group()
+def config() -> None:
+    """The configuration."""
+
+
+@config.command("check")
+@takes_config
+def config_check() -> None:
+    """All errors at once; exit code 2 if there are any."""
+    checked = loaded(serving=True)
+    click.echo(f"{checked.path or 'defaults'}: good")
+
+
+@config.command("show")
+@takes_config
+def config_show() -> None:
+    """The values in force and where each came from."""
+    click.echo(show(loaded(serving=False)))
+
+
+@click.command()
+@click.option("--output", type=click.Path(path_type=Path), default=Path("bouncetap.toml"), show_default=True,
+              help="The file to write.")  # fmt: skip
+@click.option("--domain", "domains", multiple=True, help="Return-path domain (several allowed).")
+@click.option("--handler", "hosts", multiple=True, help="The legacy handler's host:port (several: fail-over order).")
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+def init(output: Path, domains: tuple[str, ...], hosts: tuple[str, ...], force: bool) -> None:
+    """Write a configuration. Asks nothing that it can find out."""
+    from bouncetap.init import write_configuration
+
+    click.echo(write_configuration(output, domains, hosts, force=force))
+
+
+@click.command()
+@takes_config
+def check() -> None:
+    """Is the handler there, what does it offer, would a bounce get through? Nothing is sent past RCPT."""
+    from bouncetap.check import check_everything
+
+    raise click.exceptions.Exit(check_everything(loaded()))

@@ -1,0 +1,117 @@
+"""Logging: structlog to standard error, one event a line, addresses redacted, never blocking.
+
+Events are written by a thread from a bounded queue: a stuck reader of our standard error must not stop the proxy's
+loop. When the queue is full, events are dropped and the number is written with the next one that gets through.
+Message bodies, passwords and tokens are never handed to a logger; addresses only under the keys in ADDRESS_KEYS.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import queue
+import sys
+import threading
+from typing import IO, Any
+
+import structlog
+
+ADDRESS_KEYS = frozenset({"address", "mail_from", "rcpt_to", "recipient", "recipients", "envelope_to", "original"})
+QUEUE_EVENTS = 10_000
+FLUSH_TIMEOUT_S = 2.0
+
+
+class QueuedSink:
+    """A file-like object whose `write` never waits: a daemon thread writes to `stream`."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._queue: queue.Queue[str | None] = queue.Queue(QUEUE_EVENTS)
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def write(self, text: str) -> None:
+        """Queues `text`, or counts it as dropped."""
+        try:
+            self._queue.put_nowait(text)
+        except queue.Full:
+            self.dropped += 1
+
+    def flush(self) -> None:
+        """Nothing to do: the thread flushes after each burst."""
+
+    def close(self) -> None:
+        """Writes what is queued, for at most FLUSH_TIMEOUT_S."""
+        try:
+            self._queue.put(None, timeout=FLUSH_TIMEOUT_S)
+        except queue.Full:
+            return
+        self._thread.join(FLUSH_TIMEOUT_S)
+
+    def _run(self) -> None:
+        while (text := self._queue.get()) is not None:
+            if self.dropped:
+                dropped, self.dropped = self.dropped, 0
+                text = f'{{"event": "log_events_dropped", "level": "warning", "count": {dropped}}}\n{text}'
+            try:
+                self._stream.write(text)
+                if self._queue.empty():
+                    self._stream.flush()
+            except (OSError, ValueError):  # nobody reads any more: losing the log must not stop the mail
+                continue
+
+
+def redact_address(address: str) -> str:
+    """'a…@example.com' of 'anna.smith@example.com': enough to follow a case, not enough to write to."""
+    local, at, domain = address.rpartition("@")
+    return f"{local[:1]}…{at}{domain}" if at else "…" if address not in {"", "<>"} else address
+
+
+def _redact(_logger: Any, _method: str, event: Any) -> Any:
+    for key in ADDRESS_KEYS & event.keys():
+        value = event[key]
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "backslashreplace")
+        if isinstance(value, str):
+            event[key] = redact_address(value)
+        elif isinstance(value, list | tuple):
+            event[key] = [redact_address(str(item)) for item in value]
+    return event
+
+
+def configure(part: str, *, fmt: str = "json", level: str = "info", redact: bool = True) -> None:
+    """Sets logging up for this process; `part` ("proxy", "filer" ...) is in every event."""
+    sink = QueuedSink(sys.stderr)
+    renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False, default=repr)
+    if fmt == "console":
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.EventRenamer("event"),
+        *([_redact] if redact else []),
+        lambda _logger, _method, event: {"part": part, **event},
+    ]
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(sink),  # type: ignore[arg-type]  # it needs write and flush only
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sink)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    # Libraries (aiosmtpd logs each command, with addresses) only speak up when something is wrong.
+    logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)

@@ -1,0 +1,48 @@
+"""Reads messages for `bouncetap classify`: files, directories (sorted, recursive), mbox files, standard input.
+
+An mbox is split at lines that begin with `From ` after an empty line (or at the start), `>From ` quoting undone, as
+RFC 4155 describes; a single message that merely begins with a `From ` line is an mbox of one.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_SEPARATOR = re.compile(rb"^From [^\r\n]*\d\d:\d\d[^\r\n]*\r?\n", re.MULTILINE)
+_EMPTY_LINE = (b"\n\n", b"\n\r\n")
+_QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One message: where it came from (`PATH`, `PATH:2` within an mbox, `-`) and its bytes."""
+
+    name: str
+    raw: bytes
+
+
+def messages(paths: Iterable[str]) -> Iterator[Source]:
+    """Every message under `paths`. Raises OSError for what cannot be read."""
+    for path in paths:
+        if path == "-":
+            yield from _split("-", sys.stdin.buffer.read())
+        elif Path(path).is_dir():
+            for file in sorted(Path(path).rglob("*")):
+                if file.is_file():
+                    yield from _split(str(file), file.read_bytes())
+        else:
+            yield from _split(path, Path(path).read_bytes())
+
+
+def _split(name: str, raw: bytes) -> Iterator[Source]:
+    starts = [m for m in _SEPARATOR.finditer(raw) if m.start() == 0 or raw.endswith(_EMPTY_LINE, 0, m.start())]
+    if not starts or starts[0].start() != 0:
+        yield Source(name, raw)
+        return
+    for number, (start, following) in enumerate(zip(starts, [*starts[1:], None], strict=True), 1):
+        body = raw[start.end() : following.start() if following else len(raw)]
+        yield Source(f"{name}:{number}" if len(starts) > 1 else name, _QUOTED_FROM.sub(rb"\1", body))

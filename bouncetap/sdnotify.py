@@ -1,0 +1,36 @@
+"""systemd's readiness and watchdog protocol (sd_notify): a datagram to $NOTIFY_SOCKET, nothing where it is unset."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+
+
+def _send(state: str) -> None:
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+def ready() -> None:
+    """Start-up is complete."""
+    _send("READY=1")
+
+
+def stopping() -> None:
+    """An orderly stop has begun."""
+    _send("STOPPING=1")
+
+
+async def keep_watchdog_fed() -> None:
+    """Tells systemd that the loop turns, twice in each `WatchdogSec`, until cancelled."""
+    usec = os.environ.get("WATCHDOG_USEC")
+    if not usec:
+        return
+    while True:
+        _send("WATCHDOG=1")
+        await asyncio.sleep(int(usec) / 2_000_000)
