@@ -98,7 +98,7 @@ def lock_stream(stream: Path) -> int | None:
         if attempt:
             time.sleep(0.01)
         try:
-            lock_fd = os.open(stream / LOCK, os.O_RDWR | os.O_CLOEXEC)
+            lock_fd = os.open(stream / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             return None
         try:

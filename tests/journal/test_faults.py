@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from proxy.journal.reader import JournalReader
 from proxy.journal.records import Entry, Fate, Mark
 from proxy.journal.stream import list_segments, list_streams
 from proxy.journal.writer import JournalWriter
-from tests.support.journal import EIO, ENOSPC, FaultyFiles, answered, forwarded, make_entry, settings_for
+from tests.support.journal import EIO, ENOSPC, FaultyFiles, Stuck, answered, forwarded, make_entry, settings_for
 
 
 @pytest.mark.parametrize("call", ["fdatasync", "pwritev"])
@@ -162,18 +161,6 @@ async def test_closing_on_a_dead_disk_ends(tmp_path: Path) -> None:
     for future in (mark, late):
         with pytest.raises(JournalError):
             await future
-
-
-class Stuck(Files):
-    """fdatasync hangs until `release` is set."""
-
-    def __init__(self) -> None:
-        self.release = threading.Event()
-        self.release.set()
-
-    def fdatasync(self, fd: int) -> None:
-        self.release.wait(30)
-        super().fdatasync(fd)
 
 
 async def test_a_hanging_fsync_blocks_nobody_and_shows(tmp_path: Path) -> None:

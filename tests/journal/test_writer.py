@@ -24,6 +24,7 @@ from tests.support.journal import (
     RecordingFiles,
     ShortFiles,
     answered,
+    file_all,
     forwarded,
     make_entry,
     settings_for,
@@ -33,18 +34,6 @@ from tests.support.journal import (
 
 def names_in(path: Path) -> list[str]:
     return sorted(item.name for item in path.iterdir())
-
-
-def file_all(path: Path) -> list[str]:
-    """As the filer does: read everything, publish how far. Returns the ids of the entries read."""
-    reader = JournalReader(path)
-    ids = []
-    while items := reader.poll():
-        ids += [item.record.id for item in items if isinstance(item.record, Entry)]
-    for stream in reader.streams():
-        publish_filed(path, stream, reader.position(stream))
-    reader.close()
-    return ids
 
 
 async def test_durable_once_the_future_resolves(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import random
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +107,30 @@ class ShortFiles(Files):
 
     def pwritev(self, fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
         return super().pwritev(fd, [bytes(b"".join(buffers[:3]))[:97]], offset)
+
+
+class Stuck(Files):
+    """fdatasync hangs until `release` is set."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.release.set()
+
+    def fdatasync(self, fd: int) -> None:
+        self.release.wait(30)
+        super().fdatasync(fd)
+
+
+def file_all(path: Path) -> list[str]:
+    """As the filer does: read everything, publish how far. Returns the ids of the entries read."""
+    reader = JournalReader(path)
+    ids = []
+    while items := reader.poll():
+        ids += [item.record.id for item in items if isinstance(item.record, Entry)]
+    for stream in reader.streams():
+        publish_filed(path, stream, reader.position(stream))
+    reader.close()
+    return ids
 
 
 # -- the workload ----------------------------------------------------------------------------------------------------
