@@ -102,7 +102,11 @@ def split(data: bytes, start: int, end: int) -> tuple[Headers, int, list[str]]:
 
 def parameters(value: str) -> tuple[str, dict[str, str]]:
     """Split `type; name=value; ...` into its lower-cased first word and its parameters (RFC 2231 too)."""
-    head, semicolon, _ = value.partition(";")
+    head, semicolon, rest = value.partition(";")
+    words = head.split(None, 1)
+    if len(words) == 2 and "=" in words[1]:  # the semicolon was forgotten
+        value, semicolon = f"{words[0]}; {words[1]};{rest}", ";"
+    head = words[0] if words else ""
     params: dict[str, str] = {}
     if semicolon:
         pieces: dict[str, dict[int, tuple[str, bool]]] = {}

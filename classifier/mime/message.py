@@ -193,7 +193,6 @@ def _readable(root: Part) -> tuple[list[str], bool]:
     """Collect the inline text parts before the first embedded message; of alternatives the plain one."""
     texts: list[str] = []
     total, only_html, hidden = 0, True, False
-    skip: set[int] = set()
     stack = [root]
     while stack and total < MAX_TEXT_BYTES:
         part = stack.pop()
@@ -208,7 +207,7 @@ def _readable(root: Part) -> tuple[list[str], bool]:
                 children = plain[:1] or children
             stack.extend(reversed(children))
             continue
-        if not kind.startswith("text/") or id(part) in skip or (hidden and texts):
+        if not kind.startswith(("text/", "multipart/")) or (hidden and texts):
             continue
         if part.disposition == "attachment" or (part.filename and part is not root and texts):
             continue
@@ -259,9 +258,7 @@ class _Builder:
                     part.children = [self.build(inner, 0, len(inner), path, depth + 1, False)]
                     return
             part.children = [self.build(data, part._body_at, part._end, path, depth + 1, real)]
-        elif "content-type" not in part.headers and (
-            data.startswith(b"--", part._body_at) or data.find(b"\nContent-", part._body_at, part._end) > 0
-        ):
+        elif "content-type" not in part.headers and data.startswith(b"--", part._body_at):
             self._multipart(data, part, path, depth, real)
 
     def _multipart(self, data: bytes, part: Part, path: str, depth: int, real: bool) -> None:

@@ -1,0 +1,200 @@
+"""Delivery status notifications (RFC 3464, RFC 6533), wherever they stand in the tree and however bent.
+
+The per-recipient groups are read by their field names rather than by the blank lines between them, since many
+systems lose or add those. Fields found in a text part (reports flattened by a mail client) count the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from classifier import addresses
+from classifier.mime import Message, Part
+from classifier.mime.encodings import header_text
+from classifier.mime.message import EMBEDDED
+from classifier.reports.model import MAX_DIAGNOSTIC, MAX_RECIPIENTS, Case, Report
+from classifier.verdict import Evidence
+
+STATUS_TYPES = frozenset({"message/delivery-status", "message/global-delivery-status", "text/delivery-status"})
+_EVIDENCE_CASES = 50  # offsets are mapped for so many recipients; the rest go without
+_ACTIONS = {
+    "failed": "failed", "failure": "failed", "fail": "failed", "error": "failed", "expired": "failed", "bounced": "failed",
+    "delayed": "delayed", "delay": "delayed", "deferred": "delayed", "delivered": "delivered", "deliverable": "delivered",
+    "relayed": "relayed", "expanded": "expanded", "success": "delivered",
+}  # fmt: skip
+_FIELD = re.compile(rb"^[ \t]{0,8}([A-Za-z][A-Za-z0-9-]{2,60})[ \t]*:(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
+_RECIPIENT_FIELDS = frozenset(
+    {"final-recipient", "original-recipient", "action", "status", "remote-mta", "diagnostic-code", "last-attempt-date",
+     "final-log-id", "will-retry-until", "x-actual-recipient", "x-display-name", "x-supplementary-info", "x-notes"}
+)  # fmt: skip
+_STATUS = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
+_COMMENT = re.compile(r"\([^()]*\)")
+_CODE = re.compile(r"\b([245]\d\d)\b")
+
+
+def find(message: Message) -> Report | None:
+    """Find the message's own report: the least embedded delivery-status part, else its fields in a text part."""
+    part, forwarded = _status_part(message)
+    if part is not None:
+        report = _read(message, part, part.decoded(), part.body_offset)
+        if report is not None:
+            report.forwarded = forwarded
+            return report
+    if b"inal-Recipient" not in message.data and b"inal-recipient" not in message.data.lower()[:200_000]:
+        return None
+    return _flattened(message)
+
+
+def _status_part(message: Message) -> tuple[Part | None, bool]:
+    level: list[tuple[Part, bool]] = [(message.root, False)]
+    found: Part | None = None
+    while level:
+        below: list[tuple[Part, bool]] = []
+        for part, embedded in level:
+            if part.content_type in STATUS_TYPES or (
+                part.content_type.startswith("message/") and part.content_type.endswith("delivery-status")
+            ):
+                if not embedded:
+                    return part, False
+                found = found or part
+            inside = embedded or part.content_type in EMBEDDED
+            below.extend((child, inside) for child in part.children)
+        level = below
+    return found, found is not None
+
+
+def _flattened(message: Message) -> Report | None:
+    """Read the fields from a text part: `Final-Recipient` must be there, and an Action or a Status with it."""
+    for part in message.walk():
+        if part.content_type in EMBEDDED:
+            return None
+        if part.children or not part.content_type.startswith(("text/", "multipart/", "message/", "application/octet")):
+            continue
+        data = part.text.encode("utf-8", "replace")
+        lowered = data.lower()
+        at = lowered.find(b"inal-recipient:")
+        if at < 0 or (b"\naction:" not in lowered and b"\nstatus:" not in lowered and b" action:" not in lowered):
+            continue
+        for start in (b"\nreporting-mta:", b"\nreturn-path: <>"):
+            begin = lowered.find(start)
+            if 0 <= begin < at:
+                at = begin
+        end = len(data)
+        for stop in (b"\nreceived:", b"\nreturn-path:", b"\ncontent-type: message/rfc822", b"\nfrom:", b"\n--"):
+            cut = lowered.find(stop, at + 20)
+            if cut > 0:
+                end = min(end, cut)
+        begin = data.rfind(b"\n", 0, at) + 1
+        report = _read(message, part, data[begin:end], -1)
+        if report is not None:
+            report.rule = "dsn.flattened"
+            return report
+    return None
+
+
+def _fields(data: bytes) -> Iterator[tuple[str, bytes, int]]:
+    for match in _FIELD.finditer(data):
+        yield match[1].decode("ascii").lower(), match[2], match.start()
+
+
+def _read(message: Message, part: Part, data: bytes, base: int) -> Report | None:
+    report = Report("dsn", [], 0.99)
+    case: Case | None = None
+    seen: set[str] = set()
+    offset = base if part.encoding not in ("base64", "quoted-printable") else -1
+    for name, body, at in _fields(data):
+        if name not in _RECIPIENT_FIELDS:
+            _message_field(report, name, body)
+            continue
+        starts = name in ("final-recipient", "original-recipient") or case is None
+        if case is None or (starts and (name in seen or "final-recipient" in seen and name == "original-recipient")):
+            if len(report.cases) >= MAX_RECIPIENTS:
+                report.evidence.append(Evidence("dsn.recipients-capped", part.path, -1, str(MAX_RECIPIENTS)))
+                break
+            case = Case()
+            seen = set()
+            report.cases.append(case)
+        if name in seen and name not in ("diagnostic-code", "x-supplementary-info"):
+            continue
+        _case_field(case, name, header_text(body), name in seen)
+        seen.add(name)
+        if len(report.cases) <= _EVIDENCE_CASES and name in ("final-recipient", "action", "status", "diagnostic-code"):
+            quoted = header_text(data[at : at + 300].split(b"\n", 1)[0])[:200]
+            where = message.raw_offset(offset + at) if offset >= 0 else -1
+            case.evidence.append(Evidence(f"dsn.field.{name}", part.path, where, quoted))
+    report.cases = [c for c in report.cases if c.address or c.original or c.action or c.status or c.diagnostic]
+    if not report.cases:
+        return None
+    report.evidence.append(Evidence("dsn.part", part.path, message.raw_offset(part.offset), part.content_type))
+    return report
+
+
+def _message_field(report: Report, name: str, body: bytes) -> None:
+    if name == "reporting-mta":
+        report.reporting_mta = _typed(header_text(body))[1] or None
+    elif name == "original-envelope-id":
+        report.envelope_id = addresses.from_xtext(header_text(body)) or None
+
+
+def _case_field(case: Case, name: str, text: str, again: bool) -> None:
+    if name == "final-recipient":
+        case.address = recipient(text)
+    elif name == "original-recipient":
+        case.original = recipient(text)
+    elif name == "x-actual-recipient":
+        actual = recipient(text)
+        if case.address is None or not addresses.valid(case.address):
+            case.address = actual or case.address
+    elif name == "action":
+        word = text.strip().lower()
+        case.action = _ACTIONS.get(re.split(r"[^a-z]", word, maxsplit=1)[0])
+    elif name == "status":
+        match = _STATUS.search(text)
+        if match:
+            case.status = match[0]
+        comment = _COMMENT.search(text)
+        if comment and not case.diagnostic and len(comment[0]) > 12:
+            case.diagnostic = comment[0][1:-1]
+    elif name == "remote-mta":
+        case.remote_mta = _typed(text)[1][:255] or None
+    elif name == "diagnostic-code":
+        kind, value = _typed(text)
+        if again:
+            case.diagnostic = f"{case.diagnostic}\n{value}"[:MAX_DIAGNOSTIC]
+        else:
+            case.diagnostic = value[:MAX_DIAGNOSTIC]
+        if kind == "smtp" and (code := _CODE.match(value)):
+            case.reply_code = int(code[1])
+    elif name in ("x-supplementary-info", "x-notes") and text:
+        case.diagnostic = f"{case.diagnostic}\n{text}".strip()[:MAX_DIAGNOSTIC]
+
+
+def _typed(text: str) -> tuple[str, str]:
+    """Split `type; value` (RFC 3464 section 2.1.2); ("", text) where the type is missing."""
+    head, semicolon, value = text.partition(";")
+    if semicolon and len(head) < 40 and "@" not in head and " " not in head.strip():
+        return head.strip().lower(), value.strip()
+    return "", text.strip()
+
+
+def recipient(text: str) -> str | None:
+    """Read a recipient field's address; what is no mail address (X.400, a local name) stays as it is written."""
+    kind, value = _typed(text)
+    if kind == "x400":
+        return f"x400; {value}"[:320]
+    if not kind and value.lower().startswith("rfc822"):
+        value = value[6:].lstrip(" :;,")
+    value = value.strip()
+    if "=?" in value:
+        value = header_text(value.encode("utf-8", "replace"))
+    if "\\x{" in value:
+        value = addresses.from_xtext(value)
+    if kind == "rfc822" and "+40" in value and "@" not in value:
+        value = addresses.from_xtext(value)
+    plain = addresses.clean(_COMMENT.sub("", value) if "(" in value and not value.startswith('"') else value)
+    if addresses.valid(plain):
+        return plain
+    for found in addresses.find(value, 1):
+        return found.address
+    return plain[:320] or None

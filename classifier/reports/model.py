@@ -1,0 +1,38 @@
+"""What every report reader gives: a Report with one Case a recipient, facts only, no judgement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from classifier.verdict import Evidence
+
+MAX_RECIPIENTS = 10_000
+MAX_DIAGNOSTIC = 4000
+
+
+@dataclass(slots=True)
+class Case:
+    """What a report says of one recipient. `action` is one of RFC 3464 section 2.3.3, or None."""
+
+    address: str | None = None
+    original: str | None = None
+    action: str | None = None
+    status: str | None = None
+    diagnostic: str = ""
+    remote_mta: str | None = None
+    reply_code: int | None = None
+    evidence: list[Evidence] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Report:
+    """One report: the rule that found it, its cases, and the text that a person was to read."""
+
+    rule: str
+    cases: list[Case]
+    confidence: float
+    reporting_mta: str | None = None
+    envelope_id: str | None = None
+    human_text: str = ""
+    forwarded: bool = False
+    evidence: list[Evidence] = field(default_factory=list)

@@ -1,0 +1,77 @@
+"""The returned copy: which message a report is about, as far as the report carries it along.
+
+It may be an embedded message, its headers alone, or text behind a marker line; `find` gives its headers, and
+`before` cuts a text where the copy begins.
+"""
+
+from __future__ import annotations
+
+import re
+
+import re2
+
+from classifier.mime import Headers, Message
+from classifier.mime.headers import split
+from classifier.mime.message import EMBEDDED, HEADERS_ONLY
+
+# Marker lines in the prose of reports, lower case; then a line that only a copied header can be.
+_MARKER = re2.compile(
+    r"(?m)^[ \t>]*(?:[-=_*]{2,} ?)?(?:"
+    r"below this line is (?:a copy of|the original)|this is a copy of (?:the|your) message|original message[ -]*$|"
+    r"original message follows|message headers? follows?|original message headers|message body suppressed|"
+    r"(?:the )?header of the (?:original|source)|returned mail follows|start of returned message|unsent message (?:follows|below)|"
+    r"unsent message|original mail info|here is a copy of|mensaje original|message header follows|"
+    r"the body of the message is|returned message|original message as received|the original message headers|"
+    r"eredeti üzenet|message d'origine|mensagem original|ursprüngliche nachricht|元のメッセージ|returned mail|"
+    r"copy of (?:the )?(?:original )?message|original mail|en-têtes du message d'origine|undelivered message follows|"
+    r"message header|forwarded message|hier folgt eine kopie|this is a copy of your message|below is (?:a copy of )?your (?:original )?message|"
+    r"es folgt die originalnachricht|es folgt eine kopie|copie du message|copia del mensaje|копия (?:вашего )?(?:исходного )?(?:письма|сообщения)|"
+    r"kopie der nachricht|copia del messaggio|cabeceras del mensaje original|original-nachrichtenkopfzeilen"
+    r")"
+)
+_HEADER_LINE = re2.compile(
+    r"(?m)^>?[ \t]?(?:received: ?(?:from|by|\(|with)|return-path: ?<|dkim-signature: ?|x-received: ?by|arc-seal: ?i=|"
+    r"message-id: ?<|mime-version: ?1|x-google-dkim|domainkey-signature:|delivered-to: )"
+)
+MAX_SEARCH = 128 * 1024
+
+
+def before(text: str) -> tuple[str, str]:
+    """Split a report's text where the returned copy begins: (what the machine said, the copy or "")."""
+    lowered = text[:MAX_SEARCH].lower()
+    if len(lowered) != len(text[:MAX_SEARCH]):
+        lowered = text[:MAX_SEARCH]
+    cut = len(text)
+    marker = _MARKER.search(lowered)
+    if marker and lowered[: marker.start()].strip():
+        cut = marker.start()
+    header = _HEADER_LINE.search(lowered)
+    if header and header.start() < cut and lowered[: header.start()].strip():
+        cut = header.start()
+    return text[:cut], text[cut:]
+
+
+def find(message: Message, copied_text: str) -> Headers | None:
+    """Give the headers of the returned copy, None where there is none."""
+    for part in message.walk():
+        if part.content_type in EMBEDDED and part.children:
+            if len(part.children[0].headers):
+                return part.children[0].headers
+        elif part.content_type in HEADERS_ONLY:
+            headers, _, _ = _parse(part.decoded(65_536))
+            if headers is not None:
+                return headers
+    if copied_text:
+        data = copied_text[:65_536].encode("utf-8", "replace")
+        start = re.search(rb"^>?[ \t]{0,4}[A-Za-z][A-Za-z-]{1,40}: ?\S", data, re.MULTILINE)
+        if start:
+            return _parse(data[start.start() :])[0]
+    return None
+
+
+def _parse(data: bytes) -> tuple[Headers | None, int, list[str]]:
+    data = data.lstrip(b"\n")
+    if data.startswith(b">"):
+        data = re.sub(rb"^>[ \t]?", b"", data, flags=re.MULTILINE)
+    headers, body, defects = split(data, 0, len(data))
+    return (headers if len(headers) else None), body, defects

@@ -1,0 +1,57 @@
+"""flufl.bounce as a second opinion: each detector alone, its exceptions caught, its addresses validated.
+
+It is asked only about what a mail system seems to have written and our own readers could not read; what it says
+alone is never `hard` (`classify` lowers the confidence and withholds the reason).
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from functools import cache
+from typing import Any
+
+from classifier import addresses
+from classifier.mime import Message
+from classifier.reports.model import Case, Report
+from classifier.verdict import Evidence
+
+MAX_BYTES = 128 * 1024
+
+
+@cache
+def _detectors() -> tuple[Any, ...]:
+    from importlib import import_module
+
+    names = ("dsn", "exim", "sina", "yahoo", "yale", "smtp32", "postfix", "qmail", "groupwise", "microsoft",
+             "caiwireless", "exchange", "netscape", "aol", "simplematch", "simplewarning", "llnl")  # fmt: skip
+    found: list[Any] = []
+    for name in names:
+        module = import_module(f"flufl.bounce._detectors.{name}")
+        for value in vars(module).values():
+            if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "process"):
+                found.append(value)
+    return tuple(found)
+
+
+def ask(message: Message) -> Report | None:
+    """Ask each detector; the first valid addresses make a report of confidence 0.6."""
+    try:
+        parsed = email.message_from_bytes(message.data[:MAX_BYTES], policy=email.policy.compat32)
+    except Exception:  # noqa: BLE001 a foreign parser may raise anything
+        return None
+    for detector in _detectors():
+        try:
+            temporary, permanent = detector().process(parsed)
+            people = [(a, "delayed") for a in temporary] + [(a, "failed") for a in permanent]
+            cases = [
+                Case(address=text, action=action)
+                for raw, action in people[:1000]
+                if addresses.valid(text := addresses.clean(bytes(raw).decode("utf-8", "replace")))
+            ]
+        except Exception:  # noqa: BLE001, S112 one bad detector must not end the scan
+            continue
+        if cases:
+            name = detector.__name__.lower()
+            return Report(f"flufl.{name}", cases, 0.6, evidence=[Evidence(f"flufl.{name}", "", -1, cases[0].address or "")])
+    return None

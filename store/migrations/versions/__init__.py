@@ -1,0 +1,1 @@
+"""One file a schema change, oldest first. A released one is never edited."""
