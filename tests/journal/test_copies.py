@@ -120,6 +120,7 @@ async def test_marks_follow_a_copy_that_is_on_its_way(tmp_path: Path) -> None:
     files.release.set()
     await tidying
     await mark
+    await writer.flush()  # the original's `moved_to`, which the filer must read before its stream may go
     file_all(tmp_path)
     await writer.housekeep()
     assert old not in list_streams(tmp_path)
