@@ -62,13 +62,14 @@ that cuts the power after every single write before, between and after them:
     CP6   its header fsynced, its name not                       the segment is empty or gone; no record was in it
     CP7   a new segment ready, no record in it                   empty
     CP8   recovery: digests stored, marks `answered` 0 not       recovery does it again; a digest may stand twice
-    CP9   a copy is durable, the original has no `moved_to`      found twice, the copy wins
+    CP9   a copy is durable, the original has no `moved_to`      found twice: the copy wins, and inherits
     CP10  the oldest segment deleted, others not yet             the rest is a shorter stream
     CP11  a stream renamed for removal, not yet removed          swept at the next start
     CP12  a stream made under its hidden name                    swept at the next start
 
-What remains: after a failed fsync *and* a crash before the next segment is begun, an entry that was reported as
-failed may be found after all, and is replayed: a duplicate, never a loss.
+What remains, each a duplicate at the handler and never a loss: after a failed fsync *and* a crash before the next
+segment is begun, an entry that was reported as failed may be found after all, and is replayed; so is one that was
+delivered in the instant between CP9 and the commit of its `moved_to`.
 """
 
 from proxy.journal.errors import JournalError
