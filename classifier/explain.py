@@ -1,0 +1,89 @@
+"""A verdict in plain words: what the message is, how sure that is, who and why, and what shows it.
+
+For `bouncetap classify --explain`. Every statement names the rule that made it (docs/rules.md) and quotes the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from classifier.verdict import CountsAgainst, Evidence, Kind, Recipient, Verdict
+
+SHOWN_RECIPIENTS = 20
+_KINDS = {
+    Kind.BOUNCE: "a bounce: delivery failed for good for at least one recipient",
+    Kind.DELAY: "a delay notice: not delivered yet, still trying",
+    Kind.DELIVERED: "a delivery confirmation",
+    Kind.AUTO_REPLY: "an automatic reply; the mailbox is alive",
+    Kind.CHALLENGE_RESPONSE: "a challenge that asks the sender to prove being human; never a reason to suppress",
+    Kind.UNSUBSCRIBE: "a request to get no more mail",
+    Kind.COMPLAINT: "a complaint about our mail",
+    Kind.RECEIPT: "a read receipt",
+    Kind.REPORT: "a report by a machine that concerns no single recipient",
+    Kind.HUMAN: "written by a person, for a person to read",
+    Kind.OTHER: "none of the above: list traffic, newsletter, calendar, spam or unreadable",
+}
+_AGAINST = {
+    CountsAgainst.RECIPIENT: "counts against the recipient",
+    CountsAgainst.RECEIVER: "counts against the receiving system, not the recipient",
+    CountsAgainst.MESSAGE: "counts against the message, not the recipient",
+    CountsAgainst.SENDER: "counts against the sender (us), not the recipient",
+    CountsAgainst.NOBODY: "counts against nobody",
+}
+
+
+def explain(verdict: Verdict) -> str:
+    """Several lines of text; addresses and quotes are shown as they are."""
+    return "\n".join(_lines(verdict))
+
+
+def _lines(verdict: Verdict) -> Iterator[str]:
+    yield f"This is {_KINDS[verdict.kind]} ({verdict.kind}, {_percent(verdict.confidence)} sure)."
+    if verdict.unparsable:
+        yield "It could not be read; it is kept like any other."
+    if verdict.opt_out:
+        yield "It asks for an opt-out."
+    if verdict.authentic is not None:
+        yield f"It is about a message of ours: {'yes' if verdict.authentic else 'no, it looks forged or misdirected'}."
+    if reply := verdict.auto_reply:
+        facts = [f"type {reply.type}"]
+        facts += [f"back on {reply.returns_on}"] if reply.returns_on else []
+        facts += [f"new address {reply.new_address}"] if reply.new_address else []
+        yield f"The automatic reply says: {', '.join(facts)}."
+    for recipient in verdict.recipients[:SHOWN_RECIPIENTS]:
+        yield from _recipient(recipient)
+    if len(verdict.recipients) > SHOWN_RECIPIENTS:
+        yield f"... and {len(verdict.recipients) - SHOWN_RECIPIENTS} more recipients."
+    told = {item for recipient in verdict.recipients[:SHOWN_RECIPIENTS] for item in recipient.evidence}
+    general = [item for item in verdict.evidence if item not in told]
+    if general:
+        yield "What shows it:"
+        yield from (f"  {_quoted(item)}" for item in general)
+    if verdict.alternatives:
+        yield "What it could have been, and why not:"
+        yield from (f"  {kind}: {why}" for kind, why in verdict.alternatives)
+
+
+def _recipient(recipient: Recipient) -> Iterator[str]:
+    who = recipient.address or "recipient unknown"
+    if recipient.original and recipient.original != recipient.address:
+        who += f" (we sent to {recipient.original})"
+    parts = [recipient.action] if recipient.action else []
+    if recipient.status:
+        parts.append(recipient.status + (" (derived from the reason)" if recipient.status_derived else ""))
+    if recipient.reason:
+        parts.append(f"{recipient.reason}, category {recipient.category}, {_percent(recipient.confidence)} sure")
+    if recipient.counts_against:
+        parts.append(_AGAINST[recipient.counts_against])
+    yield f"{who}: {'; '.join(parts)}" if parts else who
+    yield from (f"  {_quoted(item)}" for item in recipient.evidence)
+
+
+def _quoted(item: Evidence) -> str:
+    where = f" in part {item.part}" if item.part else ""
+    quote = " ".join(item.text.split())
+    return f"rule {item.rule}{where}" + (f": “{quote}”" if quote else "")
+
+
+def _percent(confidence: float) -> str:
+    return f"{confidence:.0%}"
