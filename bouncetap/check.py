@@ -1,4 +1,4 @@
-"""`bouncetap check`: is the handler there, what does it offer, would a bounce get through?
+"""What `bouncetap check` does: is the handler there, what does it offer, and would it take a bounce.
 
 Each handler is asked as the proxy would ask it: connect, EHLO, MAIL with the null reverse-path, RCPT to an address
 at each of our domains, RSET, QUIT. DATA is never sent, so no message comes of it.
@@ -38,7 +38,7 @@ def _check_handler(host: str, domains: tuple[str, ...], say: Callable[[str], obj
             say(f"{host}: {text.decode(errors='replace').splitlines()[0]}")
             for name in ("pipelining", "8bitmime", "smtputf8", "dsn", "size", "starttls", "xclient"):
                 say(f"  {name.upper():<12}{_offer(session, name)}")
-            return all([_would_take(session, host, domain, say) for domain in domains])
+            return all([_would_take(session, host, domain, say) for domain in domains])  # noqa: C419  # ask about every domain
     except (OSError, smtplib.SMTPException) as error:
         say(f"{host}: {error or type(error).__name__}")
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -182,8 +183,6 @@ async def _filed(config: Config, wanted: set[str]) -> dict[str, dict[str, Any]]:
 def _table(
     traffic: list[Sample], replies: dict[str, str], handler: StandInHandler, filed: dict[str, dict[str, Any]]
 ) -> str:
-    import hashlib
-
     arrived = Counter(digest for digest, _ in handler.received)
     rows = []
     for sample in traffic:

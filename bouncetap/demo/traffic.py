@@ -7,7 +7,7 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 DOMAIN = "bounces.example.com"
@@ -66,7 +66,7 @@ class Client:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(*self._address)
         await self._reply()
         await self._say(b"EHLO demo.example.net\r\n")
