@@ -2,7 +2,7 @@
 
 Each part listens on `<state_dir>/run/<part>.sock` (0600, so only its own user and root). One request a connection:
 a JSON line `{"command": NAME, "args": {...}}`, answered by a JSON line `{"ok": ...}` or `{"error": TEXT}`.
-`status` and `metrics` are answered here, anything else goes to the part's `command()`.
+`status`, `metrics` and `reload` are answered here, anything else goes to the part's `command()`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,9 +61,10 @@ def _reachable(path: Path) -> Iterator[str]:
 class ControlServer:
     """Answers on one part's control socket."""
 
-    def __init__(self, part: Controlled, path: Path) -> None:
+    def __init__(self, part: Controlled, path: Path, reload: Callable[[], Awaitable[None]]) -> None:
         self._part = part
         self._path = path
+        self._reload = reload
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -94,7 +95,10 @@ class ControlServer:
     async def _answer(self, request: dict[str, Any]) -> Any:
         name, args = request["command"], request.get("args") or {}
         if name == "status":
-            return self._part.status()
+            return {"pid": os.getpid(), **self._part.status()}
+        if name == "reload":
+            await self._reload()
+            return {}
         if name == "metrics":
             return prometheus_client.generate_latest().decode()
         return await self._part.command(name, args)

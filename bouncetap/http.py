@@ -48,6 +48,8 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 lifespan="off",
+                interface="asgi3",
+                proxy_headers=False,
                 timeout_graceful_shutdown=1,
                 limit_concurrency=50,
                 loop="asyncio",
@@ -80,9 +82,9 @@ class HttpServer:
             status = await ask(self._state_dir, "proxy", "status", timeout_s=ASK_TIMEOUT_S)
         except (Unreachable, ValueError) as error:
             return 503, TEXT, f"not ready: {error}\n"
-        if status.get("accepting"):
+        if status.get("state") == "running":
             return 200, TEXT, "ready\n"
-        return 503, TEXT, f"not ready: the proxy is {status.get('state', 'not accepting')}\n"
+        return 503, TEXT, f"not ready: the proxy is {status.get('state')}\n"
 
     async def _status(self) -> Answer:
         return 200, "application/json", json.dumps(await gather_status(self._state_dir), default=str) + "\n"

@@ -1,7 +1,7 @@
 """Runs one part (proxy, filer or imap) in this process, until SIGTERM.
 
-All parts are alike to the shell (docs/internals.md): start, stop, status, command. Each factory imports its part
-itself, so that the proxy's process never loads the store, the classifier or the database.
+All parts are alike to the shell (docs/internals.md): start, stop, status, command. Each part is imported only
+where it is made, so that the proxy's process never loads the store, the classifier or the database.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import prometheus_client
@@ -21,6 +21,7 @@ import uvloop
 from bouncetap import logs, sdnotify
 from bouncetap.config import Config, load
 from bouncetap.control import Controlled, ControlServer, socket_path
+from bouncetap.http import HttpServer
 
 log = structlog.get_logger("shell")
 
@@ -41,31 +42,45 @@ class Part(Controlled, Protocol):
         ...
 
 
-def _proxy(config: Config) -> tuple[Part, Any]:
+def _proxy_settings(config: Config) -> Any:
     from bouncetap.config.for_proxy import proxy_settings
-    from proxy.server import ProxyServer
 
-    settings = proxy_settings(config)
-    return ProxyServer(settings), settings
+    return proxy_settings(config)
 
 
-def _filer(config: Config) -> tuple[Part, Any]:
+def _filer_settings(config: Config) -> Any:
     from bouncetap.config.for_store import store_settings
-    from store.filer import Filer
 
-    settings = store_settings(config)
-    return Filer(settings), settings
+    return store_settings(config)
 
 
-def _imap(config: Config) -> tuple[Part, Any]:
+def _imap_settings(config: Config) -> Any:
     from bouncetap.config.for_store import imap_settings
+
+    return imap_settings(config)
+
+
+SETTINGS: dict[str, Callable[[Config], Any]] = {
+    "proxy": _proxy_settings,
+    "filer": _filer_settings,
+    "imap": _imap_settings,
+}
+
+
+def _make(name: str, config: Config) -> Part:
+    """The part, with its settings; imports nothing of the other parts."""
+    settings = SETTINGS[name](config)
+    if name == "proxy":
+        from proxy.server import ProxyServer
+
+        return ProxyServer(settings)
+    if name == "filer":
+        from store.filer import Filer
+
+        return Filer(settings)
     from store.imap.server import ImapServer
 
-    settings = imap_settings(config)
-    return ImapServer(settings), settings
-
-
-FACTORIES: dict[str, Callable[[Config], tuple[Part, Any]]] = {"proxy": _proxy, "filer": _filer, "imap": _imap}
+    return ImapServer(settings)
 
 
 def run_part(name: str, config: Config, supervisor_fd: int | None = None) -> int:
@@ -85,18 +100,15 @@ def _rename_process_metrics(name: str) -> None:
 
 
 async def _serve(name: str, config: Config, supervisor_fd: int | None) -> int:
-    part, _ = FACTORIES[name](config)
-    control = ControlServer(part, socket_path(config.state_dir, name))
+    part = _make(name, config)
+    control = ControlServer(part, socket_path(config.state_dir, name), lambda: _reload(name, part, config))
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    reloads: set[asyncio.Task[None]] = set()
-    loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(_reload(name, part, config))))
+    hangups = _handle_signals(stopping, lambda: _reload(name, part, config))
     if supervisor_fd is not None:
-        loop.add_reader(supervisor_fd, _at_end_of_file(supervisor_fd, stopping))
+        asyncio.get_running_loop().add_reader(supervisor_fd, _at_end_of_file(supervisor_fd, stopping))
     try:
         await part.start()
+        http = _alone(name, config, supervisor_fd)
     except Exception as error:  # one clear line, whatever it was
         log.error("start_failed", error=str(error), type=type(error).__name__)
         with contextlib.suppress(Exception):
@@ -106,15 +118,48 @@ async def _serve(name: str, config: Config, supervisor_fd: int | None) -> int:
     gc.freeze()  # what start-up built stays: no need to walk it in every collection
     log.info("started", pid=os.getpid())
     sdnotify.ready()
-    watchdog = loop.create_task(sdnotify.keep_watchdog_fed())
+    watchdog = asyncio.ensure_future(sdnotify.keep_watchdog_fed())
     await stopping.wait()
     sdnotify.stopping()
     log.info("stopping")
-    watchdog.cancel()
+    for task in (watchdog, *hangups):
+        task.cancel()
     await part.stop()
     await control.stop()
+    if http:
+        http.stop()
     log.info("stopped")
     return 0
+
+
+def _handle_signals(stopping: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> set[asyncio.Future[None]]:
+    """SIGTERM and SIGINT stop, SIGHUP reloads; the reloads under way."""
+    loop = asyncio.get_running_loop()
+    under_way: set[asyncio.Future[None]] = set()
+
+    def hang_up() -> None:
+        task = asyncio.ensure_future(reload())
+        under_way.add(task)
+        task.add_done_callback(forget)
+
+    def forget(task: asyncio.Future[None]) -> None:
+        under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # logged where it arose
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    return under_way
+
+
+def _alone(name: str, config: Config, supervisor_fd: int | None) -> HttpServer | None:
+    """Without a supervisor, the proxy's process serves `[http]`, in a thread."""
+    if name != "proxy" or supervisor_fd is not None or not config["http.listen"]:
+        return None
+    http = HttpServer(config["http.listen"], config.state_dir)
+    http.start()
+    return http
 
 
 def _at_end_of_file(descriptor: int, stopping: asyncio.Event) -> Callable[[], None]:
@@ -127,12 +172,11 @@ def _at_end_of_file(descriptor: int, stopping: asyncio.Event) -> Callable[[], No
 
 
 async def _reload(name: str, part: Part, config: Config) -> None:
-    """SIGHUP: reads the file again. A bad file changes nothing."""
+    """Reads the file again and hands it to the part. Raises what is wrong with it; the old one stays in force then."""
     try:
-        fresh = load(config.path, serving=True)
-        _, settings = await asyncio.to_thread(FACTORIES[name], fresh)
-        await part.reload(settings)
-    except Exception as error:  # the old configuration stays in force
+        fresh = await asyncio.to_thread(load, config.path, serving=True)
+        await part.reload(SETTINGS[name](fresh))
+    except Exception as error:
         log.error("reload_failed", error=str(error))
-    else:
-        log.info("reloaded")
+        raise
+    log.info("reloaded")
