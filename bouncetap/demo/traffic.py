@@ -38,11 +38,16 @@ class Sample:
         return hashlib.sha256(raw).hexdigest()
 
 
-def samples(directory: Path = FIXTURES) -> list[Sample]:
-    """Every fixture, sorted by name. Raises FileNotFoundError where there are none."""
+def samples(directory: Path = FIXTURES, *, refused: bool | None = False) -> list[Sample]:
+    """Every fixture, sorted by name: those that the front line takes, those that it refuses, or all (None).
+
+    Raises FileNotFoundError where there are none.
+    """
     found = []
     for file in sorted(directory.rglob("*.eml")):
         facts = tomllib.loads(file.with_suffix(".toml").read_text(encoding="utf-8"))
+        if refused not in {None, facts.get("expect_refused", False)}:
+            continue
         envelope = facts.get("envelope", {})
         found.append(
             Sample(
