@@ -1,14 +1,15 @@
-"""The index: every table, named for years. What a message is, where its bytes lie, in which folders it shows.
+r"""The index: every table, named for years. What a message is, where its bytes lie, in which folders it shows.
 
 SQLAlchemy Core only; `migrations/` brings a database to this state. Times are `_ns` (Unix, nanoseconds) or `_s`
-(Unix, seconds). Message bytes are not here: `messages` points into the segments of `segments.py`.
+(Unix, seconds). Message bytes are not here, nor whole verdicts: `messages` points to a frame in the segments of
+`segments.py` that holds them.
 
     messages    one row per journal id (UNIQUE): the verdict, the envelope, the handler's reply, where the bytes lie
     recipients  one row per recipient of a verdict, for suppression queries
     entries     one row per (folder, UID): a message may show in several folders; it lives until the last goes
     folders     UIDVALIDITY, UIDNEXT, MODSEQ and the message count, each changed only under this row's lock
     expunged    UIDs that went, with the MODSEQ at which they went, so that sessions can be told
-    accounts, account_flags   who may log in; whose `\\Seen`, `\\Answered`, `\\Deleted` (a row only where one is set)
+    accounts, account_flags   who may log in; whose `\Seen`, `\Answered`, `\Deleted` (a row only where one is set)
     segments    the files that hold message bytes
     stream_cursors            how far each journal stream is filed; committed with the rows it speaks of
     export_cursors            how far each named export came
@@ -61,6 +62,9 @@ segments = Table(
     Column("day", String(10), nullable=False),  # arrival day, UTC, YYYY-MM-DD
     Column("retention_class", String(64), nullable=False),
     Column("created_ns", BigInteger, nullable=False),
+    Column("live_messages", BigInteger, nullable=False),  # rows of `messages` that point here
+    Column("live_bytes", BigInteger, nullable=False),  # their frames
+    Column("written_bytes", BigInteger, nullable=False),  # all frames ever committed
     UniqueConstraint("path"),
     sqlite_autoincrement=True,
 )
@@ -74,7 +78,7 @@ messages = Table(
     Column("filed_ns", BigInteger, nullable=False),
     Column("sha256", LargeBinary(32), nullable=False),  # of the original
     Column("size_bytes", BigInteger, nullable=False),  # of the original
-    # where the bytes lie: one frame holds annotation + original
+    # where the bytes lie: one frame holds annotation, original and the verdict's JSON
     Column("segment_pk", Big, ForeignKey("segments.pk"), nullable=False),
     Column("frame_offset", BigInteger, nullable=False),
     Column("frame_bytes", BigInteger, nullable=False),
@@ -86,7 +90,6 @@ messages = Table(
     Column("confidence", Float, nullable=False),
     Column("unparsable", Boolean, nullable=False),
     Column("opt_out", Boolean, nullable=False),
-    Column("verdict", Text, nullable=False),  # JSON, the object of `bouncetap classify`
     # the envelope: decoded for people, and as received
     Column("envelope_from", Text),
     Column("envelope_to", Text, nullable=False),  # JSON array
@@ -203,7 +206,8 @@ stream_cursors = Table(
     "stream_cursors",
     metadata,
     Column("stream", String(255), primary_key=True),
-    Column("lsn", BigInteger, nullable=False),
+    Column("lsn", BigInteger, nullable=False),  # the earliest undecided entry, or where reading goes on
+    Column("ahead", Text, nullable=False),  # JSON array: LSNs of entries past `lsn` that are dealt with
     Column("updated_ns", BigInteger, nullable=False),
 )
 

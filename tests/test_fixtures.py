@@ -81,7 +81,8 @@ def expected(*path: str) -> set[object]:
 @pytest.mark.parametrize("name", NAMES)
 def test_classified_as_expected(name: str) -> None:
     verdict = classify(raw(name), context(name)).to_json()
-    assert unlike(facts(name)["expect"], verdict) == []
+    differences = unlike(facts(name)["expect"], verdict)
+    assert not differences, "\n".join([facts(name)["about"], *differences])
 
 
 @pytest.mark.parametrize("name", NAMES)

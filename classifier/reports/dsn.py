@@ -107,8 +107,7 @@ def _read(message: Message, part: Part, data: bytes, base: int) -> Report | None
         if name not in _RECIPIENT_FIELDS:
             _message_field(report, name, body)
             continue
-        starts = name in ("final-recipient", "original-recipient") or case is None
-        if case is None or (starts and (name in seen or "final-recipient" in seen and name == "original-recipient")):
+        if case is None or _starts_group(name, seen, after_blank=data[max(at - 2, 0) : at] == b"\n\n"):
             if len(report.cases) >= MAX_RECIPIENTS:
                 report.evidence.append(Evidence("dsn.recipients-capped", part.path, -1, str(MAX_RECIPIENTS)))
                 break
@@ -128,6 +127,17 @@ def _read(message: Message, part: Part, data: bytes, base: int) -> Report | None
         return None
     report.evidence.append(Evidence("dsn.part", part.path, message.raw_offset(part.offset), part.content_type))
     return report
+
+
+def _starts_group(name: str, seen: set[str], *, after_blank: bool) -> bool:
+    """Whether this field opens the next recipient's group, where blank lines may be lost or added.
+
+    Original-Recipient stands before Final-Recipient (RFC 3464 section 2.3) or, as Postfix writes it, after.
+    """
+    if name not in ("final-recipient", "original-recipient"):
+        return False
+    complete = not seen.isdisjoint(("action", "status")) and "final-recipient" in seen
+    return name in seen or (after_blank and complete)
 
 
 def _message_field(report: Report, name: str, body: bytes) -> None:
