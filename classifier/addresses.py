@@ -25,8 +25,7 @@ _SRS1 = re.compile(r"srs1[=+-][^=@]+=([^=@]+)=(?:srs0)?[=+-]([^=@]+)=([^=@]+)=([
 _BATV = re.compile(r"(?:prvs=[^=@/]+[=/](.+)|btv1==[^=@]+==(.+))", re.IGNORECASE)
 _VERP = re.compile(r"[^@]*?[+-]([^=@+]+(?:\+[^=@]*)?)=([a-z0-9-]+(?:\.[a-z0-9-]+)+)", re.IGNORECASE)
 _MACHINES = frozenset(
-    "mailer-daemon mailer_daemon mailerdaemon postmaster post_master maildaemon mail-daemon mdaemon mail.delivery.system "
-    "mail-delivery-system mail.daemon mailer daemon mail-admin autobounce mailadmin mailmaster bounce-handler".split()
+    ["mailer-daemon", "mailer_daemon", "mailerdaemon", "postmaster", "post_master", "maildaemon", "mail-daemon", "mdaemon", "mail.delivery.system", "mail-delivery-system", "mail.daemon", "mailer", "daemon", "mail-admin", "autobounce", "mailadmin", "mailmaster", "bounce-handler"]
 )
 
 
@@ -93,7 +92,7 @@ def find(text: str, limit: int = 10_000) -> Iterator[Found]:
         candidate = text[start:end]
         if start < at and text[max(0, start - 1) : start] == "<" and text[end : end + 1] == ">":
             candidate, start, end = text[start:end], start - 1, end + 1
-        candidate = clean(candidate.lstrip("=*-/'`|") if "=" != candidate[:1] else candidate[1:])
+        candidate = clean(candidate.lstrip("=*-/'`|") if candidate[:1] != "=" else candidate[1:])
         if valid(candidate):
             limit -= 1
             yield Found(candidate, start, end)

@@ -28,7 +28,7 @@ def classify(raw: bytes, context: Context = NO_CONTEXT) -> Verdict:
     digest = hashlib.sha256(raw).hexdigest()
     try:
         return _classify(parse(raw), context, digest)
-    except Exception as error:  # noqa: BLE001 no input may stop the caller
+    except Exception as error:
         return unparsable(digest, f"{type(error).__name__}: {error}")
 
 
@@ -116,7 +116,11 @@ def _recipient(case: Case, report: Report, prose: str, origin: str | None) -> Re
             remote_mta=case.remote_mta, reporting_mta=report.reporting_mta, address=case.address, human_text=prose[:8000],
         )
     )  # fmt: skip
-    final = finding.final if finding.final is not None else (True if action == "failed" else False if action == "delayed" else None)
+    final = (
+        finding.final
+        if finding.final is not None
+        else (True if action == "failed" else False if action == "delayed" else None)
+    )
     return replace(
         base, reason=finding.reason, category=finding.category, counts_against=finding.counts_against,
         status=finding.status or case.status, status_derived=finding.status_derived, reply_code=finding.reply_code,
@@ -133,7 +137,9 @@ def _message_id(copy: Headers | None) -> str | None:
     return ((copy.get("message-id") or "").strip()[:998] or None) if copy is not None else None
 
 
-def _authentic(copy: Headers | None, token: addresses.Token | None, context: Context) -> tuple[bool | None, Evidence | None]:
+def _authentic(
+    copy: Headers | None, token: addresses.Token | None, context: Context
+) -> tuple[bool | None, Evidence | None]:
     """Is the report about a message of ours? Known only where our patterns or domains are configured."""
     if token and token.pattern in context.patterns.verp:
         return True, None
@@ -155,7 +161,9 @@ def _complaint(message: Message, feedback: arf.Feedback, context: Context, diges
         people = [token.address]
     if not people and (one := _copied_to(copy)):
         people = [one]
-    recipients = tuple(Recipient(address=a, confidence=0.95) for a in people) if feedback.kind is not Kind.REPORT else ()
+    recipients = (
+        tuple(Recipient(address=a, confidence=0.95) for a in people) if feedback.kind is not Kind.REPORT else ()
+    )
     authentic, why = _authentic(copy, token, context)
     return Verdict(
         kind=feedback.kind, confidence=0.99, sha256=digest, recipients=recipients, feedback_type=feedback.feedback_type,
@@ -171,7 +179,12 @@ def _receipt(found: mdn.Disposition, digest: str) -> Verdict:
     report = Report("mdn.rejected", [case], 0.95)
     person = _recipient(case, report, found.text, None)
     return Verdict(
-        Kind.BOUNCE, 0.95, digest, (person,), original_message_id=found.message_id, evidence=found.evidence + person.evidence
+        Kind.BOUNCE,
+        0.95,
+        digest,
+        (person,),
+        original_message_id=found.message_id,
+        evidence=found.evidence + person.evidence,
     )
 
 

@@ -44,7 +44,11 @@ def find(message: Message) -> Disposition | None:
             words = happened.strip()
             text = message.text[:4000]
             # Sieve's reject says "deleted" with automatic-action and explains itself in part 1.
-            sieve = words.startswith("deleted") and "automatic-action" in modes and any(w in text.lower() for w in _REJECT_WORDS)
+            sieve = (
+                words.startswith("deleted")
+                and "automatic-action" in modes
+                and any(w in text.lower() for w in _REJECT_WORDS)
+            )
             return Disposition(
                 recipient=recipient(fields.get("final-recipient") or ""),
                 original=recipient(fields.get("original-recipient") or ""),

@@ -39,7 +39,9 @@ _LABEL = re.compile(
     r"(?:\([^)]*\))?\s*:?\s*[\"'<(]*$", re.IGNORECASE
 )  # fmt: skip
 _COMMAND = re.compile(r"rcpt(?:\s+|_)to\s*:?\s*[\"'<]*$|\b[245]\d\d[ -][^\n]{0,40}$", re.IGNORECASE)
-_FROM_ORIGINAL = re.compile(r"\((?:expanded|generated|ultimately generated) from:? [\"'<]*([^\s<>\"']+@[^\s<>\"']+?)[>\"']*\)")
+_FROM_ORIGINAL = re.compile(
+    r"\((?:expanded|generated|ultimately generated) from:? [\"'<]*([^\s<>\"']+@[^\s<>\"']+?)[>\"']*\)"
+)
 _BARE_USER = re.compile(r"could not be delivered because[^\n]*\n\s*([A-Za-z0-9._-]{2,40})\s*$", re.MULTILINE)
 _TRANSCRIPT = re.compile(r"^(?:<<< .*|>>> .*|[245]\d\d[ -].*|\.\.\. while talking to .*)$", re.MULTILINE)
 _FORWARD = re.compile(
@@ -96,7 +98,11 @@ def find(message: Message, context: Context) -> Report | None:
         sure = 0.96 if "strong" in signals else 0.93
     elif "strong" in signals and "failed" in signals and _opens_with_forward(prose):
         sure, forwarded = 0.85, True
-    elif "failed" in signals and (returned.find(message, "") is not None or _null(message, context)) and _subject_says(message):
+    elif (
+        "failed" in signals
+        and (returned.find(message, "") is not None or _null(message, context))
+        and _subject_says(message)
+    ):
         sure = 0.8
     else:
         return None
@@ -165,7 +171,9 @@ def _cases(
 ) -> list[Case]:
     senders = {a.address.lower() for f in ("to", "from") for a in addresses.find(message.headers.get(f) or "", 20)}
     if copy is not None:
-        senders |= {a.address.lower() for f in ("from", "return-path", "sender") for a in addresses.find(copy.get(f) or "", 5)}
+        senders |= {
+            a.address.lower() for f in ("from", "return-path", "sender") for a in addresses.find(copy.get(f) or "", 5)
+        }
     named = [a.address for value in failed_header for a in addresses.find(value)]
     mentions = _mentions(prose, senders)
     if named:
@@ -181,7 +189,7 @@ def _cases(
         chunk = _about(prose, address, places) if len(wanted) <= 200 else ""
         case = Case(address=address, action="delayed" if delayed else "failed", diagnostic=chunk[:MAX_DIAGNOSTIC])
         origin = _FROM_ORIGINAL.search(chunk)
-        if origin and addresses.valid(origin[1]):
+        if origin and addresses.valid(origin[1]) and origin[1].lower() != address.lower():
             case.original = origin[1]
         cases.append(case)
     return cases or [Case(action="delayed" if delayed else "failed", diagnostic=prose[:MAX_DIAGNOSTIC])]

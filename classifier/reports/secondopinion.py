@@ -38,7 +38,7 @@ def ask(message: Message) -> Report | None:
     """Ask each detector; the first valid addresses make a report of confidence 0.6."""
     try:
         parsed = email.message_from_bytes(message.data[:MAX_BYTES], policy=email.policy.compat32)
-    except Exception:  # noqa: BLE001 a foreign parser may raise anything
+    except Exception:
         return None
     for detector in _detectors():
         try:
@@ -49,9 +49,11 @@ def ask(message: Message) -> Report | None:
                 for raw, action in people[:1000]
                 if addresses.valid(text := addresses.clean(bytes(raw).decode("utf-8", "replace")))
             ]
-        except Exception:  # noqa: BLE001, S112 one bad detector must not end the scan
+        except Exception:  # noqa: S112 one bad detector must not end the scan
             continue
         if cases:
             name = detector.__name__.lower()
-            return Report(f"flufl.{name}", cases, 0.6, evidence=[Evidence(f"flufl.{name}", "", -1, cases[0].address or "")])
+            return Report(
+                f"flufl.{name}", cases, 0.6, evidence=[Evidence(f"flufl.{name}", "", -1, cases[0].address or "")]
+            )
     return None
