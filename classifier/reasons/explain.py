@@ -19,7 +19,7 @@ import re
 from dataclasses import dataclass, replace
 
 from classifier.reasons.book import Book, CodeDefault, load_book
-from classifier.reasons.codes import best_code, enhanced_codes, reply_code, specificity, valid_status
+from classifier.reasons.codes import Code, best_code, enhanced_codes, reply_code, specificity, valid_status
 from classifier.reasons.facts import Facts, Finding
 from classifier.reasons.text import MAX_DIAGNOSTIC, MAX_PROSE, Text, prepare
 from classifier.rulebook import Hit
@@ -63,6 +63,12 @@ class _Candidate:
         return self.tier, self.rank, self.source == "diagnostic", self.length
 
 
+# A delay that names no cause: by far most are hosts that do not answer, or not yet.
+_UNTOLD_DELAY = _Candidate(VAGUE_CODE, 0, 0, Reason.NETWORK, 0.4, Evidence("action.delayed", text="delayed"), "code")
+# What is said in answer to MAIL FROM is never about the recipient (RFC 5321 section 3.3).
+_OF_RECIPIENTS = frozenset({Reason.BAD_MAILBOX, Reason.BAD_DOMAIN, Reason.NO_MAIL_DOMAIN, Reason.RECIPIENT_REFUSED})
+
+
 @dataclass(frozen=True, slots=True)
 class _Codes:
     """The codes a rule may ask for."""
@@ -104,7 +110,11 @@ def explain(facts: Facts) -> Finding:
         found += _by_rules(book, prose, codes, receiver, "prose", at_most=below)
     status = _status(field, text_codes, prose_codes, max(found, key=lambda c: c.weight, default=None))
     found += _by_codes(book, status, reply or reply_code(prose.folded), text)
+    if not found and action == "delayed":
+        found.append(_UNTOLD_DELAY)
     best = max(found, key=lambda c: c.weight, default=None)
+    if best is not None and codes.stage == "mail" and best.reason in _OF_RECIPIENTS:
+        best = replace(best, reason=Reason.SENDER_REJECTED)
     return _finding(facts, best, status, reply or reply_code(prose.folded), action)
 
 
@@ -115,7 +125,9 @@ def _about(address: str | None, prose: str) -> list[str]:
     """
     if not prose.strip():
         return []
-    own, common, part = [], [], None
+    own: list[str] = []
+    common: list[str] = []
+    part: list[str] | None = None
     for line in prose.splitlines():
         begins = _ADDRESS_LINE.match(line)
         if begins is not None:
@@ -208,7 +220,7 @@ def _lookup(codes: dict[str, CodeDefault], code: str | None) -> CodeDefault | No
     return next((codes[t] for t in tries if t in codes), None)
 
 
-def _status(field: str | None, text_codes: list, prose_codes: list, best: _Candidate | None) -> str | None:
+def _status(field: str | None, text_codes: list[Code], prose_codes: list[Code], best: _Candidate | None) -> str | None:
     """The most specific enhanced code: of the text that told the reason, of the refusal, of the field, of the prose."""
     from_prose = best is not None and best.source == "prose"
     near = best.start if best is not None else None
