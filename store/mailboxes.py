@@ -1,0 +1,396 @@
+r"""The quarantine's folders as IMAP needs them: what is in them, what has changed, and what analysts may change.
+
+All functions block (call them in threads) and are safe to call from several. Messages are named by folder and UID.
+Per account: `\Seen`, `\Answered`, `\Deleted` (bits 1, 2, 4); shared: `\Flagged` and keywords. Every change raises the
+folder's MODSEQ, by which other sessions and processes find it (`poll`, then `changes`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from store.entries import chunks, raise_counters, remove
+from store.folders import INBOX, joined
+from store.imap.columns import DELETED, AccountEntry, Changes, Entry
+from store.imap.roles import FlagChange
+from store.quarantine import Quarantine
+from store.schema import account_flags, accounts, corrections, entries, expunged, folders, messages
+
+LOAD_CHUNK = 50_000
+
+
+class NoFolder(LookupError):
+    """There is no folder of that name."""
+
+
+class NotAllowed(Exception):
+    """The quarantine does not do that; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder's counters, as of one moment."""
+
+    pk: int
+    name: str
+    uidvalidity: int
+    uidnext: int
+    modseq: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """IMAP answers that were computed when a message was filed."""
+
+    envelope: bytes
+    bodystructure: bytes
+    header_bytes: int
+
+
+class Mailboxes:
+    """See the module docstring. Functions on an unknown folder raise NoFolder; all may raise SQLAlchemyError."""
+
+    def __init__(self, quarantine: Quarantine) -> None:
+        self._quarantine = quarantine
+        self._index = quarantine.index
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def list_folders(self) -> list[Folder]:
+        """All folders, INBOX first."""
+        with self._index.read() as connection:
+            found = [_folder(row) for row in connection.execute(_FOLDERS)]
+        return sorted(found, key=lambda folder: (folder.name != INBOX, folder.name))
+
+    def folder(self, name: str) -> Folder:
+        """One folder's counters; INBOX in any case (RFC 3501 section 5.1)."""
+        with self._index.read() as connection:
+            return _find(connection, name)
+
+    def poll(self) -> dict[str, int]:
+        """Every folder's MODSEQ: it has grown where anything has changed. One cheap query."""
+        with self._index.read() as connection:
+            return dict(connection.execute(sa.select(folders.c.name, folders.c.modseq)).all())
+
+    def unseen(self, account: str, name: str) -> int:
+        r"""How many messages of a folder the account has not `\Seen`."""
+        with self._index.read() as connection:
+            folder = _find(connection, name)
+            mine = _flags_of(folder.pk, account).where(account_flags.c.bits.op("&")(1) == 1)
+            seen = connection.execute(sa.select(sa.func.count()).select_from(mine.subquery())).scalar_one()
+        return folder.messages - int(seen)
+
+    def load(self, name: str) -> Iterator[Changes]:
+        """The whole folder as one consistent view, in pieces, ascending by UID; each is to be applied in turn."""
+        with self._index.read() as connection:
+            folder = _find(connection, name)
+            rows = connection.execution_options(yield_per=LOAD_CHUNK).execute(_ENTRIES, {"folder": folder.pk})
+            for piece in rows.partitions():
+                yield Changes(0, 0, _entries(piece))
+            yield Changes(folder.modseq, folder.uidnext)
+
+    def account_flags(self, name: str, account: str) -> list[AccountEntry]:
+        """(UID, bits) where the account has any flag set; read it after `load`."""
+        with self._index.read() as connection:
+            folder = _find(connection, name)
+            return _pairs(connection.execute(_flags_of(folder.pk, account)))
+
+    def changes(self, name: str, modseq: int, accounts_: Collection[str] = ()) -> Changes | None:
+        """What has happened since `modseq`, with the flags of those accounts.
+
+        None where it was so long ago that not all is known: `load` the folder anew.
+        """
+        with self._index.read() as connection:
+            folder = _find(connection, name)
+            floor = connection.execute(sa.select(folders.c.expunged_floor).where(folders.c.pk == folder.pk))
+            if modseq < floor.scalar_one():
+                return None
+            if folder.modseq == modseq:
+                return Changes(modseq, folder.uidnext)
+            since = {"folder": folder.pk, "since": modseq}
+            flags = {name: _pairs(connection.execute(_FLAGS_SINCE, since | {"account": name})) for name in accounts_}
+            return Changes(
+                folder.modseq,
+                folder.uidnext,
+                _entries(connection.execute(_ENTRIES_SINCE, since)),
+                [uid for (uid,) in connection.execute(_EXPUNGED_SINCE, since)],
+                flags,
+            )
+
+    def described(self, name: str, uids: Iterable[int]) -> dict[int, Described]:
+        """What FETCH ENVELOPE and BODYSTRUCTURE answer, by UID; expunged ones are missing."""
+        m = messages.c
+        found: dict[int, Described] = {}
+        with self._index.read() as connection:
+            folder = _find(connection, name)
+            query = sa.select(entries.c.uid, m.imap_envelope, m.imap_bodystructure, m.header_bytes)
+            query = query.join_from(entries, messages).where(entries.c.folder_pk == folder.pk)
+            for piece in chunks(uids):
+                for uid, *values in connection.execute(query.where(entries.c.uid.in_(piece))):
+                    found[uid] = Described(*values)
+        return found
+
+    def envelopes(self, name: str, uids: Iterable[int]) -> dict[int, bytes]:
+        """ENVELOPE values by UID; expunged ones are missing."""
+        found: dict[int, bytes] = {}
+        with self._index.read() as connection:
+            folder = _find(connection, name)
+            query = sa.select(entries.c.uid, messages.c.imap_envelope).join_from(entries, messages)
+            for piece in chunks(uids):
+                here = sa.and_(entries.c.folder_pk == folder.pk, entries.c.uid.in_(piece))
+                found |= dict(connection.execute(query.where(here)).all())
+        return found
+
+    def shown(self, name: str, uids: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """(UID, annotation and original) of those that are there, one in memory at a time, in no certain order.
+
+        Raises OSError, DamagedFrame.
+        """
+        with self._index.read() as connection:
+            pks = _message_pks(connection, _find(connection, name).pk, uids)
+        by_pk: dict[int, list[int]] = {}
+        for uid, pk in pks.items():
+            by_pk.setdefault(pk, []).append(uid)
+        for pk, frame in self._quarantine.frames(by_pk):
+            for uid in by_pk[pk]:
+                yield uid, frame.shown
+
+    def fetch_bytes(self, name: str, uid: int) -> bytes | None:
+        """One message as it is shown; None if it has gone. Raises OSError, DamagedFrame."""
+        return next((shown for _, shown in self.shown(name, [uid])), None)
+
+    def ids(self, name: str, uids: Iterable[int]) -> dict[int, str]:
+        """Journal ids by UID, for logs."""
+        with self._index.read() as connection:
+            pks = _message_pks(connection, _find(connection, name).pk, uids)
+            ids: dict[int, str] = {}
+            for piece in chunks(set(pks.values())):
+                query = sa.select(messages.c.pk, messages.c.id).where(messages.c.pk.in_(piece))
+                ids |= dict(connection.execute(query).all())
+        return {uid: ids[pk] for uid, pk in pks.items() if pk in ids}
+
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    def store(self, name: str, account: str, uids: Sequence[int], change: FlagChange) -> Changes:
+        """Change flags; returns the entries and the account's flags as they are now where they have changed.
+
+        UIDs that have gone are passed over.
+        """
+        with self._index.write() as connection:
+            folder = _find(connection, name)
+            _, modseq = raise_counters(connection, folder.pk)
+            shared = _store_shared(connection, folder.pk, uids, change, modseq) if change.touches_shared else []
+            own: list[AccountEntry] = []
+            if change.set_bits or change.clear_bits:
+                own = _store_own(connection, folder.pk, account, uids, change, modseq)
+        return Changes(modseq, folder.uidnext, shared, (), {account: own})
+
+    def copy(self, name: str, account: str, uids: Sequence[int], target: str) -> list[tuple[int, int]]:
+        """Show messages in another folder too; returns (UID, new UID), ascending. Raises NotAllowed for INBOX.
+
+        Flags, keywords and internal date go with it (RFC 3501 section 6.4.7); recorded as a correction.
+        """
+        with self._index.write() as connection:
+            return _copy(connection, _find(connection, name), account, uids, target, "copy")
+
+    def move(self, name: str, account: str, uids: Sequence[int], target: str) -> list[tuple[int, int]]:
+        """As `copy`, and the old entries go (RFC 6851). Raises NotAllowed for INBOX and the folder itself."""
+        with self._index.write() as connection:
+            folder = _find(connection, name)
+            if _find(connection, target).pk == folder.pk:
+                raise NotAllowed("the messages are there already")
+            pairs = _copy(connection, folder, account, uids, target, "move")
+            remove(connection, folder.pk, [uid for uid, _ in pairs])
+        return pairs
+
+    def expunge(self, name: str, account: str, uids: Collection[int] | None = None, *, held: bool = False) -> list[int]:
+        r"""Remove what the account has marked `\Deleted`; returns the UIDs that went.
+
+        `uids` restricts it (UID EXPUNGE, RFC 4315). What is `\Flagged` goes only with `held`.
+        """
+        e, f = entries.c, account_flags.c
+        with self._index.write() as connection:
+            folder = _find(connection, name)
+            deleted = _flags_of(folder.pk, account).where(f.bits.op("&")(DELETED) == DELETED).subquery()
+            here = sa.and_(e.folder_pk == folder.pk, e.uid == deleted.c.uid)
+            query = sa.select(e.uid).select_from(sa.join(entries, deleted, here))
+            if not held:
+                query = query.where(sa.not_(e.flagged))
+            wanted = None if uids is None else set(uids)
+            gone = [uid for (uid,) in connection.execute(query) if wanted is None or uid in wanted]
+            return remove(connection, folder.pk, gone)
+
+
+_FOLDERS = sa.select(*(folders.c[name] for name in ("pk", "name", "uidvalidity", "uidnext", "modseq", "messages")))
+_ENTRIES = (
+    sa.select(*(entries.c[name] for name in ("uid", "received_s", "shown_bytes", "flagged", "keywords")))
+    .where(entries.c.folder_pk == sa.bindparam("folder"))
+    .order_by(entries.c.uid)
+)
+_ENTRIES_SINCE = _ENTRIES.where(entries.c.modseq > sa.bindparam("since"))
+_EXPUNGED_SINCE = (
+    sa.select(expunged.c.uid)
+    .where(expunged.c.folder_pk == sa.bindparam("folder"), expunged.c.modseq > sa.bindparam("since"))
+    .order_by(expunged.c.uid)
+)
+_FLAGS_SINCE = (
+    sa.select(account_flags.c.uid, account_flags.c.bits)
+    .join_from(account_flags, accounts)
+    .where(
+        accounts.c.name == sa.bindparam("account"),
+        account_flags.c.folder_pk == sa.bindparam("folder"),
+        account_flags.c.modseq > sa.bindparam("since"),
+    )
+)
+
+
+def _flags_of(folder_pk: int, account: str) -> sa.Select[Any]:
+    f = account_flags.c
+    query = sa.select(f.uid, f.bits).join_from(account_flags, accounts)
+    return query.where(accounts.c.name == account, f.folder_pk == folder_pk)
+
+
+def _pairs(rows: Iterable[Any]) -> list[AccountEntry]:
+    return [(uid, bits) for uid, bits in rows]
+
+
+def _entries(rows: Iterable[Any]) -> list[Entry]:
+    return [(uid, received_s, size, flagged, keywords) for uid, received_s, size, flagged, keywords in rows]
+
+
+def _folder(row: Any) -> Folder:
+    return Folder(*row)
+
+
+def _find(connection: Connection, name: str) -> Folder:
+    name = INBOX if name.upper() == INBOX else name
+    row = connection.execute(_FOLDERS.where(folders.c.name == name)).one_or_none()
+    if row is None:
+        raise NoFolder(name)
+    return _folder(row)
+
+
+def _message_pks(connection: Connection, folder_pk: int, uids: Iterable[int]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for piece in chunks(uids):
+        query = sa.select(entries.c.uid, entries.c.message_pk)
+        here = sa.and_(entries.c.folder_pk == folder_pk, entries.c.uid.in_(piece))
+        found |= dict(connection.execute(query.where(here)).all())
+    return found
+
+
+def _store_shared(
+    connection: Connection, folder_pk: int, uids: Sequence[int], change: FlagChange, modseq: int
+) -> list[Entry]:
+    e = entries.c
+    added, removed = set(change.add), {word.lower() for word in change.remove}
+    changed: list[Entry] = []
+    for piece in chunks(uids):
+        here = sa.and_(e.folder_pk == folder_pk, e.uid.in_(piece))
+        rows = connection.execute(sa.select(e.uid, e.received_s, e.shown_bytes, e.flagged, e.keywords).where(here))
+        for uid, received_s, size, flagged, keywords in rows.all():
+            new_flagged = flagged if change.flagged is None else change.flagged
+            words = [] if change.replace_keywords else keywords.split()
+            present = {word.lower() for word in words}
+            words = [w for w in words if w.lower() not in removed] + [w for w in added if w.lower() not in present]
+            new = joined(words)
+            if (new_flagged, new) != (flagged, keywords):
+                changed.append((uid, received_s, size, new_flagged, new))
+    if changed:
+        one = sa.and_(e.folder_pk == folder_pk, e.uid == sa.bindparam("one"))
+        update = (
+            sa.update(entries).where(one).values(flagged=sa.bindparam("f"), keywords=sa.bindparam("k"), modseq=modseq)
+        )
+        connection.execute(update, [{"one": uid, "f": f, "k": k} for uid, _, _, f, k in changed])
+    return changed
+
+
+def _store_own(
+    connection: Connection, folder_pk: int, account: str, uids: Sequence[int], change: FlagChange, modseq: int
+) -> list[AccountEntry]:
+    account_pk = connection.execute(sa.select(accounts.c.pk).where(accounts.c.name == account)).scalar_one_or_none()
+    if account_pk is None:
+        raise NotAllowed("the account has been removed")
+    f = account_flags.c
+    new: list[AccountEntry] = []
+    known: set[int] = set()
+    for piece in chunks(uids):
+        here = sa.and_(f.account_pk == account_pk, f.folder_pk == folder_pk, f.uid.in_(piece))
+        before = dict(connection.execute(sa.select(f.uid, f.bits).where(here)).all())
+        known |= before.keys()
+        for uid in _message_pks(connection, folder_pk, piece):
+            bits = (before.get(uid, 0) | change.set_bits) & ~change.clear_bits
+            if bits != before.get(uid, 0):
+                new.append((uid, bits))
+    # A row stays when its last bit goes: other sessions of the account learn of it by its MODSEQ.
+    key = {"account_pk": account_pk, "folder_pk": folder_pk, "modseq": modseq}
+    if rows := [key | {"uid": uid, "bits": bits} for uid, bits in new if uid not in known]:
+        connection.execute(sa.insert(account_flags), rows)
+    if rows := [{"one": uid, "b": bits} for uid, bits in new if uid in known]:
+        one = sa.and_(f.account_pk == account_pk, f.folder_pk == folder_pk, f.uid == sa.bindparam("one"))
+        connection.execute(sa.update(account_flags).where(one).values(bits=sa.bindparam("b"), modseq=modseq), rows)
+    return new
+
+
+def _copy(
+    connection: Connection, folder: Folder, account: str, uids: Sequence[int], target_name: str, action: str
+) -> list[tuple[int, int]]:
+    target = _find(connection, target_name)
+    if target.name == INBOX:
+        raise NotAllowed("INBOX stays empty")
+    e = entries.c
+    rows: list[Any] = []
+    query = sa.select(e.uid, e.message_pk, e.received_s, e.shown_bytes, e.flagged, e.keywords)
+    for piece in chunks(sorted(uids)):
+        rows += connection.execute(query.where(e.folder_pk == folder.pk, e.uid.in_(piece)).order_by(e.uid)).all()
+    if not rows:
+        return []
+    first, modseq = raise_counters(connection, target.pk, uids=len(rows), messages_by=len(rows))
+    pairs = [(row.uid, first + number) for number, row in enumerate(rows)]
+    new = dict(pairs)
+    connection.execute(
+        sa.insert(entries),
+        [{**row._asdict(), "folder_pk": target.pk, "uid": new[row.uid], "modseq": modseq} for row in rows],
+    )
+    f = account_flags.c
+    for uid_piece in chunks(new):
+        here = sa.and_(f.folder_pk == folder.pk, f.uid.in_(uid_piece), f.bits != 0)
+        flags = connection.execute(sa.select(f.account_pk, f.uid, f.bits).where(here)).all()
+        if flags:
+            copies = [
+                {"account_pk": pk, "folder_pk": target.pk, "uid": new[uid], "bits": bits, "modseq": modseq}
+                for pk, uid, bits in flags
+            ]
+            connection.execute(sa.insert(account_flags), copies)
+    if target.pk != folder.pk:
+        _record(connection, [row.message_pk for row in rows], account, action, folder.name, target.name)
+    return pairs
+
+
+def _record(
+    connection: Connection, message_pks: Iterable[int], account: str, action: str, source: str, target: str
+) -> None:
+    """Remember that an analyst disagreed with the classifier."""
+    m = messages.c
+    now_ns = time.time_ns()
+    for piece in chunks(message_pks):
+        query = sa.select(m.id, m.kind, m.category, m.reason).where(m.pk.in_(piece))
+        rows = [
+            {
+                **row._asdict(),
+                "at_ns": now_ns,
+                "account": account,
+                "action": action,
+                "from_folder": source,
+                "to_folder": target,
+            }
+            for row in connection.execute(query)
+        ]
+        connection.execute(sa.insert(corrections), rows)

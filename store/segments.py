@@ -1,0 +1,231 @@
+"""Message bytes on disk: append-only segment files of zstd-compressed frames, each with a CRC.
+
+    <state_dir>/quarantine/<arrival day>/<retention class>-<unique>.seg
+
+Messages that arrive on the same day and stay equally long lie together, so that expiry can unlink whole files. A file
+has one writer process, is never appended to by a later one, and a failed write ends it: what a crash or a failure
+leaves behind the last committed frame (no row of the index points there) goes with its file.
+
+A frame is self-describing: a header (magic, dictionary, lengths, journal id, CRC of all) and the compressed
+concatenation of annotation headers, original message and the verdict's JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import sys
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from proxy.journal.files import Files
+from proxy.journal.ids import new_id
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+LEVEL = 3
+OPEN_FILES = 64
+
+_FILE_HEADER = b"BOUNCETAP-SEG\x00\x01\n"
+_FRAME_MAGIC = b"BTF1"
+_FRAME = struct.Struct("<4sBIIII26s")  # magic, dictionary, stored, annotation, original and verdict bytes, id
+_CRC = struct.Struct("<I")
+_FRAME_HEADER_BYTES = _FRAME.size + _CRC.size
+_IOV_MAX = 512
+
+
+class DamagedFrame(Exception):
+    """The bytes on disk are not the frame that was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message as it is stored. `annotation + original` is what IMAP shows."""
+
+    id: str
+    annotation: bytes
+    original: bytes
+    verdict: bytes  # JSON
+
+    @property
+    def shown(self) -> bytes:
+        """Annotation headers and original."""
+        return self.annotation + self.original
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a frame lies: `path` is relative to the quarantine directory, `size_bytes` counts its header."""
+
+    path: str
+    offset: int
+    size_bytes: int
+
+
+@cache
+def _dictionary(number: int) -> Any:
+    """A shipped dictionary; 0 is none. Once released, a dictionary never changes."""
+    if number == 0:
+        return None
+    data = resources.files("store").joinpath(f"dictionary{number}.dict").read_bytes()
+    return zstd.ZstdDict(data)
+
+
+@cache
+def newest_dictionary() -> int:
+    """The number of the dictionary that new frames are written with."""
+    number = 0
+    while resources.files("store").joinpath(f"dictionary{number + 1}.dict").is_file():
+        number += 1
+    return number
+
+
+def pack(frame: Frame, compressor: Any, dictionary: int) -> tuple[bytes, bytes]:
+    """(header, compressed payload)."""
+    payload = b"".join((frame.annotation, frame.original, frame.verdict))
+    stored = compressor.compress(payload, compressor.FLUSH_FRAME)
+    lengths = (len(stored), len(frame.annotation), len(frame.original), len(frame.verdict))
+    header = _FRAME.pack(_FRAME_MAGIC, dictionary, *lengths, frame.id.encode("ascii"))
+    return header + _CRC.pack(zlib.crc32(stored, zlib.crc32(header))), stored
+
+
+def unpack(data: bytes) -> Frame:
+    """The frame in `data`, which is exactly its bytes. Raises DamagedFrame."""
+    if len(data) < _FRAME_HEADER_BYTES:
+        raise DamagedFrame("too short")
+    magic, dictionary, stored_bytes, annotation, original, verdict, ident = _FRAME.unpack_from(data)
+    stored = data[_FRAME_HEADER_BYTES:]
+    (crc,) = _CRC.unpack_from(data, _FRAME.size)
+    if magic != _FRAME_MAGIC or stored_bytes != len(stored):
+        raise DamagedFrame("not a frame")
+    if zlib.crc32(stored, zlib.crc32(data[: _FRAME.size])) != crc:
+        raise DamagedFrame("its CRC does not fit")
+    try:
+        payload = zstd.decompress(stored, _dictionary(dictionary))
+    except (zstd.ZstdError, OSError) as error:
+        raise DamagedFrame(f"cannot be decompressed: {error}") from error
+    if len(payload) != annotation + original + verdict:
+        raise DamagedFrame("its length does not fit")
+    middle, end = annotation, annotation + original
+    return Frame(ident.decode("ascii"), payload[:middle], payload[middle:end], payload[end:])
+
+
+def read(directory: Path, place: Place) -> Frame:
+    """A frame from disk. Raises FileNotFoundError where the file has gone, OSError, DamagedFrame."""
+    with (directory / place.path).open("rb", buffering=0) as file:
+        return unpack(os.pread(file.fileno(), place.size_bytes, place.offset))
+
+
+def retention_class(folder: str) -> str:
+    """A folder's name as it stands in a segment's name."""
+    return re.sub(r"[^a-z0-9]", "_", folder.lower())
+
+
+class _OpenSegment:
+    """A file being written: `size_bytes` is what has been handed out, `fd` its descriptor."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.size_bytes = len(_FILE_HEADER)
+        self.written_bytes = 0
+        self.buffers: list[bytes] = [_FILE_HEADER]
+
+
+class SegmentWriter:
+    """Appends frames. Not thread-safe; one writer for a quarantine directory (the filer's lock sees to it).
+
+    `append` gives a frame its place, `sync` puts all that was appended on disk. After an OSError call `abandon`: the
+    next frame begins new files, and no descriptor that failed is used again.
+    """
+
+    def __init__(self, directory: Path, segment_bytes: int, files: Files | None = None) -> None:
+        self.directory = directory
+        self.segment_bytes = segment_bytes
+        self._files = files or Files()
+        self._open: dict[tuple[str, str], _OpenSegment] = {}
+        self._dirty: set[tuple[str, str]] = set()
+        self._new_dirs: set[Path] = set()
+        self._dictionary = newest_dictionary()
+        self._compressor = zstd.ZstdCompressor(level=LEVEL, zstd_dict=_dictionary(self._dictionary))
+
+    @property
+    def open_paths(self) -> set[str]:
+        """Files that may still be appended to: neither swept nor deleted."""
+        return {segment.path for segment in self._open.values()}
+
+    def append(self, day: str, kept: str, frame: Frame) -> Place:
+        """Place a frame into the segment of its day (YYYY-MM-DD) and retention class. Raises OSError."""
+        key = (day, kept)
+        segment = self._open.get(key)
+        if segment is None or segment.size_bytes >= self.segment_bytes:
+            segment = self._begin(key)
+        header, stored = pack(frame, self._compressor, self._dictionary)
+        place = Place(segment.path, segment.size_bytes, len(header) + len(stored))
+        segment.buffers += (header, stored)
+        segment.size_bytes += place.size_bytes
+        self._open[key] = self._open.pop(key)  # the least recently used is first
+        self._dirty.add(key)
+        return place
+
+    def sync(self) -> None:
+        """All that was appended is on disk when this returns. Raises OSError."""
+        for key in sorted(self._dirty):
+            self._write(self._open[key])
+        self._files.point("segment_appended")
+        for key in sorted(self._dirty):
+            self._files.fdatasync(self._open[key].fd)
+        for path in self._new_dirs:
+            self._files.sync_dir(path)
+        self._new_dirs.clear()
+        self._dirty.clear()
+        self._files.point("segment_synced")
+        while len(self._open) > OPEN_FILES:
+            self._close(next(iter(self._open)))
+
+    def abandon(self) -> None:
+        """Give all files up, as they are."""
+        for key in list(self._open):
+            self._close(key)
+        self._dirty.clear()
+        self._new_dirs.clear()
+
+    close = abandon
+
+    def _begin(self, key: tuple[str, str]) -> _OpenSegment:
+        day, kept = key
+        if key in self._open:
+            if key in self._dirty:  # its last frames are not written yet
+                self.sync()
+            self._close(key)
+        parent = self.directory / day
+        for path in (self.directory, parent):
+            if not path.is_dir():
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._new_dirs.add(path.parent)
+        path_name = f"{day}/{kept}-{new_id()}.seg"
+        fd = self._files.open(self.directory / path_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self._new_dirs.add(parent)
+        segment = self._open[key] = _OpenSegment(path_name, fd)
+        return segment
+
+    def _write(self, segment: _OpenSegment) -> None:
+        buffers, segment.buffers = segment.buffers, []
+        for start in range(0, len(buffers), _IOV_MAX):
+            piece = buffers[start : start + _IOV_MAX]
+            left = memoryview(b"".join(piece))
+            while left:
+                count = self._files.pwrite(segment.fd, left, segment.written_bytes)  # type: ignore[arg-type]
+                segment.written_bytes += count
+                left = left[count:]
+
+    def _close(self, key: tuple[str, str]) -> None:
+        self._files.close(self._open.pop(key).fd)
