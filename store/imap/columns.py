@@ -2,11 +2,12 @@
 
 A million messages take about 20 MB, and 1 MB more for each account that has the folder open. Arrays only grow at
 their end; an expunge makes new ones and leaves the old to the sessions that have not been told yet (`generation`).
-All methods run on the loop and none waits.
+All methods run on the loop; only `wait_beyond` waits.
 """
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from bisect import bisect_left
 from collections import deque
@@ -112,7 +113,7 @@ class Columns:
         self.uidnext = 1
         self.modseq = 0
         self.generation = 0
-        self.recent_from = 0  # UIDs from here on have been announced to no session; 0: nothing loaded yet
+        self.recent_from = 0  # UIDs from here on have been announced to no session
         self.uids = array("I")
         self.received_s = array("q")
         self.sizes = array("Q")
@@ -121,6 +122,13 @@ class Columns:
         self.accounts: dict[str, AccountColumn] = {}
         self.changed = Log()
         self.removed = Log()
+        self.version = 0  # grows whenever sessions have something to be told
+        self._news = asyncio.Event()
+
+    async def wait_beyond(self, version: int) -> None:
+        """Wait until `self.version` is no longer `version`."""
+        while self.version == version:
+            await self._news.wait()
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -137,6 +145,7 @@ class Columns:
 
     def apply(self, changes: Changes) -> None:
         """Take over what happened. Applying the same changes twice does no harm."""
+        before = (len(self), self.generation, self.changed.total)
         if changes.expunged:
             self._remove(changes.expunged)
         self._take(changes.entries)
@@ -146,8 +155,10 @@ class Columns:
                 self.set_bits(account, column, entries)
         self.modseq = max(self.modseq, changes.modseq)
         self.uidnext = max(self.uidnext, changes.uidnext)
-        if not self.recent_from:
-            self.recent_from = self.uidnext
+        if before != (len(self), self.generation, self.changed.total):
+            self.version += 1
+            self._news.set()
+            self._news = asyncio.Event()
 
     def set_bits(self, account: str, column: AccountColumn, entries: Iterable[AccountEntry]) -> None:
         """Take over an account's flags."""

@@ -62,6 +62,11 @@ class CommandStream:
         """Take what the socket gave; at most a few hundred KB should be fed between calls of `next`."""
         self._buffer += data
 
+    @property
+    def pending(self) -> bool:
+        """Whether bytes wait that no event has told of yet."""
+        return bool(self._buffer or self._command)
+
     def next(self) -> Event | None:
         """The next event, or None until more is fed."""
         while True:

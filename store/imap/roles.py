@@ -1,6 +1,6 @@
-"""What a role may do in the quarantine: the contract's three roles as data.
+r"""What a role may do in the quarantine: the contract's three roles as data.
 
-Per account: `\\Seen`, `\\Answered`, `\\Deleted`; shared: `\\Flagged` and keywords. `\\Draft` and `\\Recent` are never
+Per account: `\Seen`, `\Answered`, `\Deleted`; shared: `\Flagged` and keywords. `\Draft` and `\Recent` are never
 stored.
 """
 
@@ -16,8 +16,10 @@ _OWN = {b"\\seen": SEEN, b"\\answered": ANSWERED, b"\\deleted": DELETED}
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`own` are the bits of the account's flags it may set; `shared` whether \\Flagged, keywords, COPY, MOVE and
-    EXPUNGE are allowed; `expunge_held` whether EXPUNGE takes what is \\Flagged too.
+    r"""A role's rights.
+
+    `own` are the bits of the account's flags that it may set; `shared` whether `\Flagged`, keywords, COPY, MOVE
+    and EXPUNGE are allowed; `expunge_held` whether EXPUNGE takes what is `\Flagged` too.
     """
 
     name: str
@@ -40,9 +42,9 @@ ROLES = {
 
 @dataclass(frozen=True, slots=True)
 class FlagChange:
-    """A STORE as far as a role allows it: bits and keywords to set and to clear.
+    r"""A STORE as far as a role allows it: bits and keywords to set and to clear.
 
-    `flagged` None leaves \\Flagged alone. `replace_keywords`: those not in `add` go.
+    `flagged` None leaves `\Flagged` alone. `replace_keywords`: those not in `add` go.
     """
 
     set_bits: int = 0

@@ -1,20 +1,20 @@
 """One connection's state machine: what a client may do when, and what it is told (RFC 3501 section 3).
 
-A session takes commands from `commands.py`'s loop one at a time and writes through `Output`; it knows no socket. The
+A session takes commands from `connection.py` one at a time and writes through `Output`; it knows no socket. The
 work on the selected mailbox is in `fetch.py` and `actions.py`. Whatever a command meets ends as one tagged reply.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from store.imap import actions, fetch
-from store.imap.backend import Backend, Gone
+from store.imap.backend import Backend
 from store.imap.grammar import (
     Authenticate,
     Command,
@@ -35,12 +35,11 @@ from store.imap.scanner import ImapSyntaxError
 from store.imap.search import BadCharset
 from store.imap.search_keys import Search
 from store.imap.view import View
+from store.mailboxes import NoFolder, NotAllowed
 
 log = structlog.get_logger("imap")
 
-CAPABILITIES = (
-    b"IMAP4rev1 LITERAL+ SASL-IR IDLE NAMESPACE UNSELECT UIDPLUS MOVE CHILDREN ID ESEARCH"
-)
+CAPABILITIES = b"IMAP4rev1 LITERAL+ SASL-IR IDLE NAMESPACE UNSELECT UIDPLUS MOVE CHILDREN ID ESEARCH"
 
 
 class No(Exception):
@@ -95,10 +94,7 @@ class Session:
         """What is offered in the present state."""
         if self.account is not None:
             return CAPABILITIES
-        if not self.gate.may_log_in:
-            login = b" LOGINDISABLED"
-        else:
-            login = b" AUTH=PLAIN"
+        login = b" AUTH=PLAIN" if self.gate.may_log_in else b" LOGINDISABLED"
         return CAPABILITIES + (b" STARTTLS" if self.gate.may_start_tls else b"") + login
 
     async def greet(self) -> None:
@@ -120,8 +116,10 @@ class Session:
             done = b"BAD " + text(str(error))
         except BadCharset:
             done = b"NO [BADCHARSET (US-ASCII UTF-8)] unknown charset"
-        except Gone:
-            done = b"NO [EXPUNGEISSUED] some of these messages have gone"
+        except NoFolder:
+            done = b"NO [NONEXISTENT] no such mailbox"
+        except NotAllowed as refusal:
+            done = b"NO [CANNOT] " + text(str(refusal))
         except ConnectionError:
             raise
         except Exception:
@@ -160,8 +158,8 @@ class Lines(Protocol):
     async def line(self) -> bytes:
         """The next line without its end; raises ConnectionError or TimeoutError."""
 
-    async def line_or(self, event: Callable[[], Awaitable[object]]) -> bytes | None:
-        """The next line, or None once `event()` has come first."""
+    async def line_or(self, event: Coroutine[Any, Any, None]) -> bytes | None:
+        """The next line, or None once `event` has come first."""
 
 
 async def _capability(s: Session, _command: Command, _lines: Lines) -> bytes:
@@ -263,8 +261,6 @@ async def _status(s: Session, command: Command, _lines: Lines) -> bytes:
     assert isinstance(command.arguments, Status)
     name, account = command.arguments.name, s.account or ""
     columns = await s.backend.acquire(name, account)
-    if columns is None:
-        raise No("[NONEXISTENT] no such mailbox")
     try:
         values = {
             "MESSAGES": len(columns),
@@ -285,8 +281,6 @@ async def _select(s: Session, command: Command, _lines: Lines) -> bytes:
     await s.leave()
     account = s.account or ""
     columns = await s.backend.acquire(command.arguments.name, account)
-    if columns is None:
-        raise No("[NONEXISTENT] no such mailbox")
     read_only = command.name == "EXAMINE"
     s.view = view = View(columns, account, read_only=read_only)
     bits = columns.accounts[account].bits
@@ -321,7 +315,7 @@ async def _idle(s: Session, _command: Command, lines: Lines) -> bytes:
         else:
             await s.tell(expunge=True)
             known = view.columns.version
-            line = await lines.line_or(lambda v=view, k=known: v.columns.wait_beyond(k))  # type: ignore[misc]
+            line = await lines.line_or(view.columns.wait_beyond(known))
         if line is not None:
             if line.upper() != b"DONE":
                 raise Bad("DONE expected")

@@ -1,0 +1,159 @@
+"""FETCH: the responses for a set of messages, built and sent a bounded piece at a time.
+
+What the columns hold is answered from memory, thousands of messages a piece; envelopes come from the index in
+batches, messages from the quarantine one small group after another. The session's client sets the pace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from store.imap.columns import SEEN
+from store.imap.grammar import Fetch, FetchItem
+from store.imap.response import internal_date, literal
+from store.imap.roles import FlagChange
+from store.imap.structure import Section, describe, section
+
+if TYPE_CHECKING:
+    from store.imap.session import Session
+    from store.imap.view import View
+
+_LIGHT = frozenset({"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE"})
+_INDEXED = _LIGHT | {"ENVELOPE", "BODYSTRUCTURE"}
+_LIGHT_CHUNK, _INDEXED_CHUNK, _WHOLE_CHUNK = 2_000, 200, 16
+_WHOLE_CHUNK_BYTES = 1_000_000  # of messages in memory at once, unless one alone is larger
+_SECTIONS = {
+    "RFC822": FetchItem("RFC822", Section()),
+    "RFC822.HEADER": FetchItem("RFC822.HEADER", Section((), "HEADER"), peek=True),
+    "RFC822.TEXT": FetchItem("RFC822.TEXT", Section((), "TEXT")),
+}
+
+
+async def run(s: Session, request: Fetch, *, uid: bool) -> bytes:
+    """Send all responses of one FETCH; gives its tagged reply."""
+    view = s.view
+    assert view is not None
+    items = [_SECTIONS.get(item.name, item) for item in request.items]
+    if uid and not any(item.name == "UID" for item in items):
+        items.insert(0, FetchItem("UID"))
+    names = {item.name for item in items}
+    marks = any(item.section is not None and not item.peek for item in items) and not view.read_only
+    missing = False
+    for indices in _chunks(view, view.resolve(request.messages, uid=uid), names):
+        present = [(i, p) for i in indices if (p := view.position(i)) >= 0]
+        missing = missing or len(present) < len(indices)
+        if not names <= _LIGHT:
+            missing |= not await _heavy(s, view, items, present, names, marks=marks)
+        else:
+            await s.out.send(_light(view, items, present))
+    return b"OK [EXPUNGEISSUED] some of the messages have gone" if missing else b"OK done"
+
+
+def _chunks(view: View, spans: Sequence[range], names: set[str]) -> Iterator[Sequence[int]]:
+    """The indices in pieces that fit what must be read for each."""
+    if names <= _INDEXED:
+        size = _LIGHT_CHUNK if names <= _LIGHT else _INDEXED_CHUNK
+        for span in spans:
+            for start in range(span.start, span.stop, size):
+                yield range(start, min(start + size, span.stop))
+        return
+    chunk: list[int] = []
+    held = 0
+    for index in (i for span in spans for i in span):
+        position = view.position(index)
+        size_bytes = view.columns.sizes[position] if position >= 0 else 0
+        if chunk and (len(chunk) == _WHOLE_CHUNK or held + size_bytes > _WHOLE_CHUNK_BYTES):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(index)
+        held += size_bytes
+    if chunk:
+        yield chunk
+
+
+def _light(view: View, items: Sequence[FetchItem], present: Sequence[tuple[int, int]]) -> bytes:
+    """Responses from memory alone."""
+    values = [_COLUMN_VALUES[item.name] for item in items]
+    names = [item.name.encode() + b" " for item in items]
+    parts = list(zip(names, values, strict=True))
+    return b"".join(
+        b"* %d FETCH (%b)\r\n" % (index + 1, b" ".join([name + value(view, p) for name, value in parts]))
+        for index, p in present
+    )
+
+
+_COLUMN_VALUES: dict[str, Callable[[View, int], bytes]] = {
+    "UID": lambda view, p: b"%d" % view.columns.uids[p],
+    "FLAGS": lambda view, p: view.flags(p),
+    "INTERNALDATE": lambda view, p: internal_date(view.columns.received_s[p]),
+    "RFC822.SIZE": lambda view, p: b"%d" % view.columns.sizes[p],
+}
+
+
+async def _heavy(
+    s: Session,
+    view: View,
+    items: Sequence[FetchItem],
+    present: Sequence[tuple[int, int]],
+    names: set[str],
+    *,
+    marks: bool,
+) -> bool:
+    """Responses that need the index or the messages; False where one of them has gone meanwhile."""
+    columns = view.columns
+    uids = [columns.uids[p] for _, p in present]
+    envelopes: Mapping[int, tuple[bytes, bytes]] = {}
+    texts: Mapping[int, bytes] = {}
+    if names & {"ENVELOPE", "BODYSTRUCTURE"}:
+        envelopes = await s.backend.envelopes(columns, uids)
+    if not names <= _INDEXED:
+        texts = await s.backend.texts(columns, uids)
+    flagged = set(uids if "FLAGS" in names else ())
+    if marks:
+        bits = columns.accounts[view.account].bits
+        unseen = [uid for uid in uids if (p := columns.position(uid)) >= 0 and not bits[p] & SEEN]
+        if unseen:
+            await s.backend.store(columns, view.account, unseen, FlagChange(set_bits=SEEN))
+            flagged.update(unseen)
+    complete = True
+    for (index, _), uid in zip(present, uids, strict=True):
+        position = columns.position(uid)
+        absent = (not names <= _INDEXED and uid not in texts) or (
+            bool(names & {"ENVELOPE", "BODYSTRUCTURE"}) and uid not in envelopes
+        )
+        if position < 0 or absent:
+            complete = False
+            continue
+        values = [_value(view, item, position, envelopes.get(uid), texts.get(uid, b"")) for item in items]
+        if uid in flagged and "FLAGS" not in names:
+            values.append(b"FLAGS " + view.flags(position))
+        await s.out.send(b"* %d FETCH (%b)\r\n" % (index + 1, b" ".join(values)))
+    if flagged:
+        await s.tell(expunge=False, told=flagged)
+    return complete
+
+
+def _value(view: View, item: FetchItem, position: int, described: tuple[bytes, bytes] | None, shown: bytes) -> bytes:
+    """One item's name and value."""
+    name = item.name.encode()
+    if item.section is not None:
+        return _section(item, shown)
+    if item.name in _COLUMN_VALUES:
+        return name + b" " + _COLUMN_VALUES[item.name](view, position)
+    if item.name == "BODY":
+        return b"BODY " + describe(shown).body
+    assert described is not None
+    return name + b" " + described[0 if item.name == "ENVELOPE" else 1]
+
+
+def _section(item: FetchItem, shown: bytes) -> bytes:
+    """A section's bytes under the name that the client asked for (RFC 3501 section 7.4.2)."""
+    assert item.section is not None
+    label = item.name.encode() if item.name.startswith("RFC822") else b"BODY[%b]" % bytes(item.section)
+    data = section(shown, item.section)
+    if item.partial is not None:
+        offset, count = item.partial
+        label += b"<%d>" % offset
+        data = None if data is None else data[offset : offset + count]
+    return label + b" " + (b"NIL" if data is None else literal(data))
