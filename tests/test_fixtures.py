@@ -121,6 +121,11 @@ def test_messages_and_facts_come_in_pairs() -> None:
     assert len(NAMES) >= 70
 
 
+def test_no_two_are_the_same() -> None:
+    """The tap would rightly take a second one for a resend."""
+    assert len({raw(name) for name in NAMES}) == len(NAMES)
+
+
 def test_they_stay_small() -> None:
     assert sum(p.stat().st_size for p in FIXTURES.rglob("*") if p.is_file()) < TOTAL_LIMIT_BYTES
 
