@@ -94,6 +94,7 @@ class Rulebook:
             raise RuleError(f"rule ids used twice: {sorted({i for i in ids if ids.count(i) > 1})}")
         self._filter = re2.Filter()
         self._owner: list[Rule] = []
+        self._compiled: list[Any] = []
         self._unless: dict[str, Any] = {}
         for rule in self.rules:
             for pattern in rule.patterns:
@@ -102,6 +103,7 @@ class Rulebook:
                 self._unless[rule.id] = re2.compile("|".join(rule.unless))
         if self._owner:
             self._filter.Compile()
+            self._compiled = [self._filter.re(i) for i in range(len(self._owner))]
 
     def _add(self, rule: Rule, pattern: str) -> None:
         try:
@@ -114,18 +116,25 @@ class Rulebook:
         """All rules found in `text` (lower case), each once, at its leftmost match, in the order of the book."""
         if not text or not self._owner:
             return []
-        hits: dict[str, Hit] = {}
-        for index in sorted(self._filter.Match(text) or ()):
-            rule = self._owner[index]
-            found = self._filter.re(index).search(text)
+        data = text.encode("utf-8", "replace")  # RE2 works on bytes: encoded once here, not once a pattern
+        hits: dict[str, tuple[Rule, int, int]] = {}
+        for index in sorted(self._filter.Match(data, potential=True) or ()):
+            found = self._compiled[index].search(data)
             if found is None:
                 continue
+            rule = self._owner[index]
+            start, end = found.span()
             known = hits.get(rule.id)
-            if known is not None and known.start <= found.start():
-                continue
-            hits[rule.id] = Hit(rule, found.start(), found.end(), found.group())
-        return [h for h in hits.values() if not self._withdrawn(h.rule, text)]
+            if known is None or known[1] > start:
+                hits[rule.id] = rule, start, end
+        return [_hit(data, *h) for h in hits.values() if not self._withdrawn(h[0], data)]
 
-    def _withdrawn(self, rule: Rule, text: str) -> bool:
+    def _withdrawn(self, rule: Rule, data: bytes) -> bool:
         unless = self._unless.get(rule.id)
-        return unless is not None and unless.search(text) is not None
+        return unless is not None and unless.search(data) is not None
+
+
+def _hit(data: bytes, rule: Rule, start: int, end: int) -> Hit:
+    text = data[start:end].decode("utf-8", "replace")
+    first = start if data.isascii() else len(data[:start].decode("utf-8", "replace"))
+    return Hit(rule, first, first + len(text), text)

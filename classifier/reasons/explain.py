@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from classifier.reasons.book import Book, CodeDefault, load_book
 from classifier.reasons.codes import Code, best_code, enhanced_codes, reply_code, specificity, valid_status
 from classifier.reasons.facts import Facts, Finding
-from classifier.reasons.text import MAX_DIAGNOSTIC, MAX_PROSE, Text, prepare
+from classifier.reasons.text import MAX_DIAGNOSTIC, MAX_PROSE, Text
 from classifier.rulebook import Hit
 from classifier.verdict import REASONS, Evidence, Reason
 
@@ -88,9 +88,9 @@ def explain(facts: Facts) -> Finding:
             (Evidence("dsn.action", text=action or field or ""),), True,
         )  # fmt: skip
     book = load_book()
-    text = prepare(facts.diagnostic, MAX_DIAGNOSTIC)
-    proses = [prepare(part, MAX_PROSE) for part in _about(facts.address, facts.human_text[:MAX_PROSE])]
-    prose = proses[-1] if proses else Text("", "")
+    text = Text(facts.diagnostic, MAX_DIAGNOSTIC)
+    proses = [Text(part, MAX_PROSE) for part in _about(facts.address, facts.human_text[:MAX_PROSE])]
+    prose = proses[-1] if proses else Text("", 0)
     text_codes, prose_codes = enhanced_codes(text.folded), enhanced_codes(prose.folded)
     reply = facts.reply_code or reply_code(text.folded)
     own_code = best_code(text_codes) or field

@@ -8,7 +8,7 @@ receiver see the folded form, where host names and link paths are telling.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import cached_property
 
 import re2
 
@@ -46,12 +46,22 @@ _BOILERPLATE = re2.compile(
 _NOT_A_HOST = ("resolver.", "storedrv", "smtpsend", "transport.", "routing.", "agent", "queue.", "moderat", "approval")
 
 
-@dataclass(frozen=True, slots=True)
 class Text:
-    """One text in its two forms; `folded` is what evidence quotes."""
+    """One text in its two forms, each made when it is first asked for; `folded` is what evidence quotes."""
 
-    folded: str
-    masked: str
+    def __init__(self, text: str, limit: int) -> None:
+        self._text = text
+        self._limit = limit
+
+    @cached_property
+    def folded(self) -> str:
+        """One line, lower case, the codes that a reply repeats taken out."""
+        return join_reply_lines(fold(self._text, self._limit))
+
+    @cached_property
+    def masked(self) -> str:
+        """`folded` without names, numbers and boilerplate."""
+        return mask(self.folded)
 
 
 def fold(text: str, limit: int) -> str:
@@ -82,21 +92,27 @@ def join_reply_lines(folded: str) -> str:
 
 def mask(folded: str) -> str:
     """Replace links, addresses, IP addresses and host names by the words url, addr, ip and host."""
-    if "://" in folded or "www." in folded:
-        folded = _URL.sub("url", folded)
-    if "@" in folded:
-        folded = _ADDRESS.sub("addr", folded)
-    if "." in folded:
-        folded = _HOST.sub(_mask_host, _IP.sub("ip", folded))
-    return _BOILERPLATE.sub(" ", folded)
+    if "." in folded or "@" in folded:
+        words = folded.split(" ")
+        for i, word in enumerate(words):
+            if "." in word[1:-1] or "@" in word:
+                words[i] = _mask_word(word)
+        folded = " ".join(words)
+    return _BOILERPLATE.sub(b" ", folded.encode("utf-8", "replace")).decode("utf-8")
+
+
+def _mask_word(word: str) -> str:
+    """One word of a folded text: none of what is masked has a space in it."""
+    if "://" in word or "www." in word:
+        word = _URL.sub("url", word)
+    if "@" in word:
+        word = _ADDRESS.sub("addr", word)
+    if "." in word:
+        word = _HOST.sub(_mask_host, _IP.sub("ip", word))
+    return word
 
 
 def _mask_host(found: re.Match[str]) -> str:
     name = found.group()
     return name if name.startswith(_NOT_A_HOST) else "host"
 
-
-def prepare(text: str, limit: int) -> Text:
-    """Both forms of a diagnostic or of prose."""
-    folded = join_reply_lines(fold(text, limit))
-    return Text(folded, mask(folded))
