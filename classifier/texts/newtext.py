@@ -1,0 +1,108 @@
+"""What the sender of a message wrote now: without quotes, forwarded originals, signatures and legal footers.
+
+Languages differ in the words ("On ... wrote:", "Von: / Gesendet:"), hardly in the form; so it is the form that is
+looked at: a line with an address that ends in a colon, a block of short "Word: value" lines whose first holds an
+address, a title between dashes. A pass over the lines, at most 64 KB of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_CHARS = 64 * 1024
+
+_ATTRIBUTION = re.compile(r"^.{0,160}(?:<[^<>\s]{1,120}@[^<>\s]{1,120}>|\b\S{1,64}@\S{1,100}\b|\[mailto:).{0,80}[:：]\s*\*?$")
+_WROTE = re.compile(
+    r"(?:wrote|writes|schrieb|geschrieben|[àa] écrit|écrivait|a écrit|escribi[óo]|escrib[ií]a|ha escrito|escreveu|ha scritto"
+    r"|scriveva|va escriure|schreef|heeft .{0,60}geschreven|skrev|kirjoitti|skrifaði|kirjutas|rakst[īi]ja|ra[šs][ėe]"
+    r"|napisa[łl]\(?a?\)?|pisze|napsal\(?a?\)?|nap[íi]sal\(?a?\)?|[íi]rta|a scris|написа\(?а?\)?|написав|написала?|пише[тш]?"
+    r"|напісаў|napisao|napisala|je napisao|je napisal|shkroi|έγραψε|şunu yazdı|tarihinde şunları yazdı|yazdı|yazmış|yazıb"
+    r"|жазды|כתב\S{0,3}|(?:ה)?כתיבה|كتب|نوشت|لکھا|ने लिखा|লিখেছেন|எழுதியது|వ్రాశారు|เขียน\S{0,6}|đã viết|menulis|nagsulat|isinulat"
+    r"|写道|写到|寫道|wrote|님이 작성|작성|aliandika|het geskryf|idatzi zuen|escribiu|ysgrifennodd|scríobh|kiteb)"
+    r"[^\n]{0,12}[:：]\s*$|(?:のメール|さんは書きました|は書きました)[:：]?\s*$|^[^\n]{0,120}님(?:이|께서)[^\n]{0,20}$",
+    re.IGNORECASE,
+)
+_TITLE = re.compile(r"^[\s>*]*[-_=~*]{3,}\s?[^\W\d_][^\n]{2,60}?\s?[-_=~*]{3,}\s*$|^_{10,}\s*$|^Begin forwarded message\b", re.IGNORECASE)
+_FIELD = re.compile(r"^\*?[^\W\d_][^:：\n]{0,24}\s?[:：]\*?(?:\s|$)")
+_DEVICE = re.compile(
+    r"\b(?:iphone|ipad|samsung|galaxy|android|huawei|xiaomi|blackberry|windows phone|nokia|outlook (?:for|for android)|outlook|"
+    r"proton ?mail|yahoo mail|gmail|gmx|web\.de|mail\.ru|t-online|libero|naver|tutanota|k-9|thunderbird|handy|smartphone|mobile device"
+    r"|телефона|почты|携帯|から送信)\b",
+    re.IGNORECASE,
+)
+_DEVICE_HEAD = re.compile(
+    r"^(?:sent (?:from|with|via)|get outlook|von meinem|gesendet|diese nachricht wurde von|envoyé|télécharge|obtenez|enviado|enviat|inviato|"
+    r"verzonden|verstuurd|skickat|sendt|lähetetty|wysłane|odesláno|odoslané|elküldve|trimis|отправлено|изпратено|надіслано|"
+    r"послато|poslano|poslato|στάλθηκε|.{0,30}gönder|נשלח|أرسلت|مرسل|.{0,24}から送信|发自|從我的|从我的|나의|보낸사람|dikirim|"
+    r"được gửi|ส่งจาก|saadetud|nosūtīts|išsiųsta|sent)\b",
+    re.IGNORECASE,
+)
+_LEGAL = re.compile(
+    r"^\W{0,6}(?:this (?:e-?mail|message|communication)[^.]{0,60}(?:confidential|intended (?:only|solely)|privileged)|the information "
+    r"(?:contained )?in this (?:e-?mail|message)|confidentiality (?:notice|note)|confidential(?:ity)?:|disclaimer\b|legal notice|"
+    r"diese (?:e-?mail|nachricht) (?:enthält|ist)[^.]{0,40}vertraulich|ce (?:message|courriel)[^.]{0,60}confidentiel|"
+    r"este (?:mensaje|correo|e-?mail)[^.]{0,60}confidencia|(?:questo|il presente) messaggio[^.]{0,60}(?:riservat|confidenzial)|"
+    r"esta mensagem[^.]{0,60}confidencia|dit (?:bericht|e-?mailbericht)[^.]{0,60}vertrouwelijk|"
+    r"please consider the environment|think before you print)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewText:
+    """`text`: what is new, lines kept. `quoted`: something was cut off as quoted. `signed`: a device line was cut."""
+
+    text: str
+    quoted: bool
+    signed: bool
+
+
+def new_text(text: str) -> NewText:
+    """Take everything off a body's text that its sender did not write now."""
+    lines = text[:MAX_CHARS].replace("\xa0", " ").split("\n")
+    kept: list[str] = []
+    quoted = signed = False
+    at, last = 0, len(lines)
+    while at < last:
+        line = lines[at].strip()
+        if lines[at].startswith(("-- ", "--\xa0")) and len(line) <= 3 or line == "--":
+            break
+        if line.startswith((">", "|>", "&gt;")):
+            quoted = True
+            at += 1
+            continue
+        if line and (end := _original_begins(lines, at)):
+            quoted = True
+            if end < 0:
+                break
+            at += end
+            continue
+        if len(line) < 90 and _DEVICE_HEAD.match(line) and (_DEVICE.search(line) or len(line) < 30):
+            signed = True
+        elif len(line) > 20 and _LEGAL.match(line):
+            break
+        else:
+            kept.append(line)
+        at += 1
+    return NewText("\n".join(kept).strip(), quoted, signed)
+
+
+def _original_begins(lines: list[str], at: int) -> int:
+    """Does an original begin here? 0: no; -1: all the rest is quoted; n: these n lines introduce lines with ">"."""
+    line = lines[at].strip()
+    if line[0] in "-_=~*Bb" and _TITLE.match(line):
+        return -1
+    if line[-1] in ":：*" or "wrote" in line or "님" in line or "メール" in line or "書" in line:
+        for joined in (1, 2, 3):
+            introduction = " ".join(part.strip() for part in lines[max(0, at - joined + 1) : at + 1])
+            if len(introduction) > 260:
+                break
+            if _ATTRIBUTION.match(introduction) or (_WROTE.search(introduction) and any(c.isdigit() for c in introduction)):
+                following = next((part.strip() for part in lines[at + 1 : at + 4] if part.strip()), "")
+                return 1 if following.startswith(">") or not following else -1
+    if ("@" in line or "<" in line) and _FIELD.match(line):
+        block = [part.strip() for part in lines[at + 1 : at + 5]]
+        if sum(bool(_FIELD.match(part)) for part in block if part) >= 2:
+            return -1
+    return 0
