@@ -241,6 +241,7 @@ class Session(Connection):
             received_ns=time.time_ns(),
             proxied_for=self.proxied_for,
             refused=inspected.refused,
+            gone=self._gone,
         )
         try:
             reply, id_ = await front.deliver.deliver(message)
@@ -251,8 +252,10 @@ class Session(Connection):
         shared.MESSAGES.labels(f"{reply.code // 100}xx").inc()
         answered = await self._answer(reply)
         shared.LATENCY.observe(self.loop.time() - dot)
-        if answered and id_:
+        if id_ and answered:
             front.deliver.answered(id_, reply.code)
+        elif id_:
+            front.deliver.unanswered(id_)
         log.info(
             "message",
             id=id_,
@@ -275,7 +278,7 @@ class Session(Connection):
         A client that has closed its side meanwhile and left nothing more to do has most likely gone: the reply is
         written, but does not count.
         """
-        gone = self.inbox.eof and not len(self.inbox)
+        gone = self._gone()
         self.say(reply.encode())
         self.arm(self.front.limits.command_timeout_s)
         try:
@@ -283,6 +286,9 @@ class Session(Connection):
         except (GoneError, ConnectionError, ssl.SSLError):
             return False
         return not gone
+
+    def _gone(self) -> bool:
+        return self.lost or (self.inbox.eof and not len(self.inbox))
 
     def _refuse(self, reason: str, reply: bytes) -> None:
         """Turn down what was properly asked for; that is no mistake of the client's."""

@@ -64,6 +64,7 @@ class Legacy:
     greeting_timeout_s: float = 30.0
     command_timeout_s: float = 60.0
     reply_timeout_s: float = 600.0  # after the dot, RFC 5321 section 4.5.3.2.6
+    smtputf8_wait_s: float = 3600.0  # for a host that offers it, before a message that needs it is a dead letter
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ for the sender. Nothing here knows of sockets, of the journal or of the handler.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -22,6 +23,7 @@ class Incoming:
     terminating dot line. `smtputf8` is true where MAIL carried that parameter (RFC 6531). `received_ns` is wall
     time (Unix, ns) at the final dot. `refused` is "" or our own 5xx reply (code and text in one line, no CRLF)
     where the smuggling policy refused the message: it is teed, answered with that, and never forwarded.
+    `gone` tells whether the sender has been found to have left without waiting for its answer.
     """
 
     peer: str
@@ -34,6 +36,7 @@ class Incoming:
     received_ns: int
     proxied_for: str = ""
     refused: str = ""
+    gone: Callable[[], bool] = field(default=bool, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,12 @@ class Deliver(Protocol):
     def answered(self, id: str, code: int) -> None:  # noqa: A002  the journal's own name for it
         """The reply with `code` has been written to the sender's socket.
 
-        Not called where the sender was found gone before that: its resend is then a duplicate that we caused.
+        Not called where the sender was found gone before that.
         """
+        ...
+
+    def unanswered(self, id: str) -> None:  # noqa: A002  the journal's own name for it
+        """The sender was found gone before the reply was written: its resend is a duplicate that we caused."""
         ...
 
     def capabilities(self) -> Capabilities:

@@ -19,6 +19,7 @@ from proxy.journal.files import Files
 
 KEEP_S = 5 * 86_400
 MAX_HITS = 500_000
+ANSWERED = -1  # the code of a line that takes a digest back: its resend was answered
 _NAME = "unanswered"
 
 
@@ -49,7 +50,7 @@ class Unanswered:
     def get(self, digest: bytes) -> UnansweredHit | None:
         """The hit, unless it is older than 5 days."""
         hit = self._hits.get(digest)
-        return hit if hit is not None and hit.at_s > time.time() - KEEP_S else None
+        return hit if hit is not None and hit.code != ANSWERED and hit.at_s > time.time() - KEEP_S else None
 
     def remember(self, hit: UnansweredHit) -> None:
         """In memory at once; `store` makes it last."""

@@ -34,7 +34,7 @@ from proxy.journal.stream import (
     remove_stream,
     sweep,
 )
-from proxy.journal.unanswered import Unanswered, UnansweredHit
+from proxy.journal.unanswered import ANSWERED, Unanswered, UnansweredHit
 from proxy.settings import JournalSettings
 
 _ADOPTED_SEGMENT_BYTES = 1024 * 1024
@@ -178,6 +178,14 @@ class JournalWriter:
     def was_unanswered(self, digest: bytes) -> UnansweredHit | None:
         """The record of a byte-identical submission that a crash left unanswered in the last 5 days."""
         return self._unanswered.get(digest)
+
+    def resend_answered(self, digest: bytes) -> None:
+        """The resend of an unanswered submission has got its reply: the next identical one is a new message."""
+        if self._unanswered.get(digest) is None or self._closed:
+            return
+        gone = UnansweredHit(digest, "", ANSWERED, "", time.time())
+        self._unanswered.remember(gone)
+        self._committer.call(lambda: self._unanswered.store([gone])).add_done_callback(_retrieve)
 
     # -- what is open --------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ class Sink:
     gate: asyncio.Event | None = None  # delivering waits for it
     messages: list[Incoming] = field(default_factory=list)
     marks: list[tuple[str, int]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     stopped: bool = False
 
@@ -60,6 +61,9 @@ class Sink:
 
     def answered(self, id: str, code: int) -> None:  # noqa: A002  as in the protocol
         self.marks.append((id, code))
+
+    def unanswered(self, id: str) -> None:  # noqa: A002  as in the protocol
+        self.gone.append(id)
 
     def capabilities(self) -> Capabilities:
         return self.offer
