@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from classifier.mime.encodings import decode, header_text
@@ -85,23 +86,31 @@ def split(data: bytes, start: int, end: int) -> tuple[Headers, int, list[str]]:
     if stop - start > MAX_HEADER_BYTES:
         stop = start + MAX_HEADER_BYTES
         defects.append("header-too-long")
-    block = data[start:stop]
-    junk = _JUNK_LINE.search(block)
-    if junk:
-        defects.append("header-junk")
-        if not _FIELD.search(block, junk.end()):
-            block, body = block[: junk.start()], start + junk.start()
     fields: list[tuple[bytes, bytes]] = []
-    for match in _FIELD.finditer(block):
-        fields.append((match[1], match[2]))
+    at, whole = start, True
+    for match in _FIELD.finditer(data, start, stop):
+        whole = whole and match.start() <= at + 1
+        at = match.end()
+        fields.append(match.groups())  # type: ignore[arg-type]
         if len(fields) >= MAX_FIELDS:
             defects.append("too-many-fields")
-            break
+            return Headers(fields), body, defects
+    if (not whole or at + 1 < stop) and (junk := _JUNK_LINE.search(data, start, stop)):
+        defects.append("header-junk")
+        if not _FIELD.search(data, junk.end(), stop):
+            body = junk.start()
     return Headers(fields), body, defects
 
 
 def parameters(value: str) -> tuple[str, dict[str, str]]:
-    """Split `type; name=value; ...` into its lower-cased first word and its parameters (RFC 2231 too)."""
+    """Split `type; name=value; ...` into its lower-cased first word and its parameters (RFC 2231 too).
+
+    The mapping is shared between calls: read it, never change it.
+    """
+    return _short_parameters(value) if len(value) < 200 else _parameters(value)
+
+
+def _parameters(value: str) -> tuple[str, dict[str, str]]:
     head, semicolon, rest = value.partition(";")
     words = head.split(None, 1)
     if len(words) == 2 and "=" in words[1]:  # the semicolon was forgotten
@@ -122,6 +131,9 @@ def parameters(value: str) -> tuple[str, dict[str, str]]:
         for key, parts in pieces.items():
             params[key] = _joined([parts[i] for i in sorted(parts)])
     return head.strip().lower(), params
+
+
+_short_parameters = lru_cache(maxsize=1024)(_parameters)
 
 
 def _joined(parts: list[tuple[str, bool]]) -> str:

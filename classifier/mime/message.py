@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 from classifier.mime import encodings, html
@@ -25,21 +26,49 @@ _SNIFFED = re.compile(rb"(?:\A|\n)--([^\n]{1,200}?)[ \t]*\nContent-[A-Za-z-]{1,4
 _UU_BEGIN = re.compile(r"^begin [0-7]{3,4} \S.*$", re.MULTILINE)
 
 
-class Part:
-    """One node of the tree. `offset` is where its headers begin in its buffer, -1 inside a decoded part."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """`top`: the outermost part of a message; `real`: its bytes stand in the raw message as they are."""
 
-    def __init__(self, data: bytes, offset: int, end: int, path: str, real: bool) -> None:
+    top: bool
+    real: bool
+
+
+class Part:
+    """One node of the tree. `offset` is where its headers begin in its buffer, -1 inside a decoded part.
+
+    What is below it is read when `children` is first asked for: most verdicts need no returned original.
+    """
+
+    def __init__(self, tree: _Tree, data: bytes, span: tuple[int, int], number: str, depth: int, kind: _Place) -> None:
+        self._tree = tree
         self._data = data
-        self._end = end
-        self.path = path
-        self.headers, self._body_at, self.defects = split(data, offset, end)
-        self.offset = offset if real else -1
-        self.body_offset = self._body_at if real else -1
+        self._end = span[1]
+        self._number = number
+        self._depth = depth
+        self._place = kind
+        self.headers, self._body_at, defects = split(data, *span)
+        tree.parts += 1
+        if defects:
+            tree.defects.extend(defects)
+        self.offset = span[0] if kind.real else -1
+        self.body_offset = self._body_at if kind.real else -1
         declared = self.headers.get("content-type")
         self.content_type, self.params = parameters(declared) if declared else ("text/plain", {})
         if "/" not in self.content_type:
             self.content_type = "text/plain" if self.content_type in ("", "text") else self.content_type + "/x"
-        self.children: list[Part] = []
+
+    @cached_property
+    def children(self) -> list[Part]:
+        """The parts below, in order; an embedded message is its part's only child."""
+        return self._tree.below(self)
+
+    @property
+    def path(self) -> str:
+        """Where the part stands, as IMAP numbers it; a lone part of a message is its "1"."""
+        if self._place.top and (self.content_type in EMBEDDED or not self.children):
+            return f"{self._number}.1" if self._number else "1"
+        return self._number
 
     @property
     def body(self) -> bytes:
@@ -101,15 +130,25 @@ class Part:
 
 
 class Message:
-    """A parsed message. `data` is `raw` with LF line ends; `defects` names what was out of order."""
+    """A parsed message. `data` is `raw` with LF line ends."""
 
-    def __init__(self, raw: bytes, data: bytes, root: Part, defects: list[str], truncated: bool) -> None:
+    def __init__(self, raw: bytes, data: bytes, root: Part, tree: _Tree) -> None:
         self.raw = raw
         self.data = data
         self.root = root
         self.headers: Headers = root.headers
-        self.defects = defects
-        self.truncated = truncated
+        self._tree = tree
+        self._mapped = (0, 0)  # an offset into `data` and the one into `raw` that it stands for
+
+    @property
+    def defects(self) -> list[str]:
+        """What was out of order in the parts read so far."""
+        return self._tree.defects
+
+    @property
+    def truncated(self) -> bool:
+        """A bound was hit in the parts read so far."""
+        return self._tree.truncated
 
     def walk(self) -> Iterator[Part]:
         """Yield all parts, the root first, in the order in which they stand."""
@@ -153,22 +192,24 @@ class Message:
         """Map an offset into `data` to one into `raw`; -1 stays -1."""
         if offset < 0 or len(self.raw) == len(self.data):
             return offset
-        low, high = offset, len(self.raw)
-        guess = offset + self.data.count(b"\n", 0, offset)
-        if guess <= high and guess - _shrink(self.raw, guess) == offset:
+        known, known_raw = self._mapped if self._mapped[0] <= offset else (0, 0)
+        guess = known_raw + (offset - known) + self.data.count(b"\n", known, offset)
+        if guess <= len(self.raw) and guess - known_raw - _shrink(self.raw, known_raw, guess) == offset - known:
+            self._mapped = (offset, guess)
             return guess
+        low, high = offset, len(self.raw)
         while low < high:
             middle = (low + high) // 2
-            if middle - _shrink(self.raw, middle) < offset:
+            if middle - _shrink(self.raw, 0, middle) < offset:
                 low = middle + 1
             else:
                 high = middle
         return low
 
 
-def _shrink(raw: bytes, end: int) -> int:
-    doubled = raw.count(b"\r\r\n", 0, end)
-    return raw.count(b"\r\n", 0, end) + doubled
+def _shrink(raw: bytes, start: int, end: int) -> int:
+    doubled = raw.count(b"\r\r\n", start, end)
+    return raw.count(b"\r\n", start, end) + doubled
 
 
 def _lf(data: bytes) -> bytes:
@@ -221,66 +262,56 @@ def _readable(root: Part) -> tuple[list[str], bool]:
     return texts, bool(texts) and only_html
 
 
-class _Builder:
-    """Builds the tree within the bounds; `truncated` says that one was hit."""
+class _Tree:
+    """What all parts of a message share: the bounds used up so far, and the defects seen."""
 
     def __init__(self) -> None:
         self.parts = 0
         self.truncated = False
         self.defects: list[str] = []
 
-    def build(self, data: bytes, start: int, end: int, prefix: str, depth: int, real: bool) -> Part:
-        """Build a message (the whole one or an embedded one) whose parts are numbered below `prefix`."""
-        part = Part(data, start, end, prefix, real)
-        self.parts += 1
-        self.defects.extend(part.defects)
-        self._fill(data, part, prefix, depth, real)
-        if not part.children or part.content_type in EMBEDDED:
-            part.path = prefix + ".1" if prefix else "1"
-            if part.content_type in EMBEDDED:
-                part.children = []
-                self._fill(data, part, part.path, depth, real)
-        return part
-
-    def _fill(self, data: bytes, part: Part, path: str, depth: int, real: bool) -> None:
+    def below(self, part: Part) -> list[Part]:
+        """Read the parts right below one."""
         kind = part.content_type
-        if depth >= MAX_DEPTH or self.parts >= MAX_PARTS:
-            if kind.startswith(("multipart/", "message/")):
-                self.truncated = True
-            return
+        if part._depth >= MAX_DEPTH or self.parts >= MAX_PARTS:
+            self.truncated = self.truncated or kind.startswith(("multipart/", "message/"))
+            return []
         if kind.startswith("multipart/"):
-            self._multipart(data, part, path, depth, real)
-        elif kind in EMBEDDED:
+            return self._multipart(part)
+        if kind in EMBEDDED:
+            real, data, span = part._place.real, part._data, (part._body_at, part._end)
             if part.encoding in ("base64", "quoted-printable"):
                 inner = part.decoded()
                 # Some label an embedded message quoted-printable or base64 and put it there plain.
                 if b":" in inner[:200]:
-                    part.children = [self.build(inner, 0, len(inner), path, depth + 1, False)]
-                    return
-            part.children = [self.build(data, part._body_at, part._end, path, depth + 1, real)]
-        elif "content-type" not in part.headers and data.startswith(b"--", part._body_at):
-            self._multipart(data, part, path, depth, real)
+                    real, data, span = False, inner, (0, len(inner))
+            return [Part(self, data, span, part.path, part._depth + 1, _Place(top=True, real=real))]
+        if "content-type" not in part.headers and part._data.startswith(b"--", part._body_at):
+            return self._multipart(part)
+        return []
 
-    def _multipart(self, data: bytes, part: Part, path: str, depth: int, real: bool) -> None:
+    def _multipart(self, part: Part) -> list[Part]:
+        data, start, end = part._data, part._body_at, part._end
         boundary = part.params.get("boundary", "").rstrip().encode("utf-8", "replace")
-        spans = _spans(data, part._body_at, part._end, boundary, MAX_PARTS - self.parts) if boundary else []
+        room = MAX_PARTS - self.parts
+        spans = _spans(data, start, end, boundary, room) if boundary else []
         if not spans:
-            sniffed = _SNIFFED.search(data, part._body_at, min(part._end, part._body_at + 20_000))
+            sniffed = _SNIFFED.search(data, start, min(end, start + 20_000))
             if sniffed:
-                spans = _spans(data, part._body_at, part._end, sniffed.group(1), MAX_PARTS - self.parts)
+                spans = _spans(data, start, end, sniffed.group(1), room)
             if part.content_type.startswith("multipart/"):
                 self.defects.append("boundary-not-found")
+        self.truncated = self.truncated or len(spans) >= room
+        place = _Place(top=False, real=part._place.real)
         digest = part.content_type == "multipart/digest"
-        for number, (start, end) in enumerate(spans, 1):
-            if self.parts >= MAX_PARTS:
-                self.truncated = True
-                return
-            self.parts += 1
-            child = Part(data, start, end, f"{path}.{number}" if path else str(number), real)
+        children = []
+        for number, span in enumerate(spans, 1):
+            path = f"{part._number}.{number}" if part._number else str(number)
+            child = Part(self, data, span, path, part._depth + 1, place)
             if digest and "content-type" not in child.headers:
                 child.content_type = "message/rfc822"
-            part.children.append(child)
-            self._fill(data, child, child.path, depth + 1, real)
+            children.append(child)
+        return children
 
 
 def _spans(data: bytes, start: int, end: int, boundary: bytes, limit: int) -> list[tuple[int, int]]:
@@ -310,8 +341,6 @@ def _spans(data: bytes, start: int, end: int, boundary: bytes, limit: int) -> li
 def parse(raw: bytes) -> Message:
     """Read a message. Never raises; whatever is out of order is read as far as it makes sense."""
     data = _lf(raw)
-    builder = _Builder()
-    root = builder.build(data, 0, len(data), "", 0, True)
-    if root.children and root.content_type not in EMBEDDED:
-        root.path = ""
-    return Message(raw, data, root, builder.defects, builder.truncated)
+    tree = _Tree()
+    root = Part(tree, data, (0, len(data)), "", 0, _Place(top=True, real=True))
+    return Message(raw, data, root, tree)

@@ -47,21 +47,23 @@ def find(message: Message) -> Report | None:
 
 
 def _status_part(message: Message) -> tuple[Part | None, bool]:
-    level: list[tuple[Part, bool]] = [(message.root, False)]
-    found: Part | None = None
-    while level:
-        below: list[tuple[Part, bool]] = []
-        for part, embedded in level:
-            if part.content_type in STATUS_TYPES or (
-                part.content_type.startswith("message/") and part.content_type.endswith("delivery-status")
-            ):
-                if not embedded:
-                    return part, False
-                found = found or part
-            inside = embedded or part.content_type in EMBEDDED
-            below.extend((child, inside) for child in part.children)
-        level = below
-    return found, found is not None
+    """The least deep of our own delivery-status parts, else of those in embedded messages (then True)."""
+    level, embedded = [message.root], list[Part]()
+    for outer in (True, False):
+        while level:
+            below: list[Part] = []
+            for part in level:
+                if part.content_type in STATUS_TYPES or (
+                    part.content_type.startswith("message/") and part.content_type.endswith("delivery-status")
+                ):
+                    return part, not outer
+                if part.content_type in EMBEDDED and outer:
+                    embedded.append(part)
+                else:
+                    below.extend(part.children)
+            level = below
+        level = [child for part in embedded for child in part.children]
+    return None, False
 
 
 def _flattened(message: Message) -> Report | None:
