@@ -123,6 +123,7 @@ reserve = "100MB"
 [classifier]
 verp = ["bounce+{{address}}@{DOMAIN}"]
 unsubscribe_addresses = ["unsub-*@{DOMAIN}"]
+sent_domains = ["example.com"]
 [imap]
 listen = ["{HOST}:{ports.imap}"]
 [http]
