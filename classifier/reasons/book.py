@@ -57,6 +57,11 @@ class Book:
     codes: dict[str, CodeDefault]
     hosts: dict[str, str]
     marks: Any  # a compiled RE2 with one group a receiver
+    by_receiver: dict[str | None, Rulebook]  # its own rules and those that hold anywhere; None: the latter alone
+
+    def rules_of(self, receiver: str | None) -> Rulebook:
+        """The receiver rules that count where `receiver` (None: nobody we know) speaks."""
+        return self.by_receiver.get(receiver) or self.by_receiver[None]
 
     def receiver_of_host(self, host: str | None) -> str | None:
         """The receiver's name whose relay `host` is ("dns; mx.example.com" and trailing dots allowed)."""
@@ -69,7 +74,7 @@ class Book:
 
     def receiver_of_text(self, folded: str) -> str | None:
         """The receiver whose mark stands first in the text."""
-        found = self.marks.search(folded)
+        found = self.marks.search(folded.encode("utf-8", "replace"))
         return self.receivers[found.lastindex - 1].name if found else None
 
 
@@ -104,13 +109,18 @@ def load_book(directory: Path = RULES) -> Book:
     receiver_files = sorted(directory.glob("receiver_*.toml"))
     receivers = _read_receivers(receiver_files)
     names = {r.name for r in receivers}
-    receiver_rules = [rule for f in receiver_files for rule in load_rules(f, "reason")]
+    receiver_rules = _check([rule for f in receiver_files for rule in load_rules(f, "reason")], names)
     text_rules = [rule for f in sorted(directory.glob("text_*.toml")) for rule in load_rules(f, "reason")]
+    by_receiver = {
+        name: Rulebook([r for r in receiver_rules if r.attributes.get("anywhere") or r.attributes["receiver"] == name])
+        for name in (None, *names)
+    }
     return Book(
         receivers=receivers,
-        receiver_rules=Rulebook(_check(receiver_rules, names)),
+        receiver_rules=Rulebook(receiver_rules),
         text_rules=Rulebook(_check(text_rules, None)),
         codes=_read_codes(directory / "codes.toml"),
         hosts={host: r.name for r in receivers for host in r.hosts},
         marks=re2.compile("|".join(f"({'|'.join(r.marks) or _NEVER})" for r in receivers)),
+        by_receiver=by_receiver,
     )

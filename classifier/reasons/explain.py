@@ -163,9 +163,8 @@ def _by_rules(
     book: Book, text: Text, codes: _Codes, receiver: str | None, source: str, at_most: int = RECEIVER
 ) -> list[_Candidate]:
     found = []
-    for hit in book.receiver_rules.search(text.folded):
-        attributes = hit.rule.attributes
-        if (attributes["receiver"] == receiver or attributes.get("anywhere")) and _applies(hit, codes):
+    for hit in book.rules_of(receiver).search(text.folded):
+        if _applies(hit, codes):
             found.append(_candidate(hit, RECEIVER, source, at_most))
     for hit in book.text_rules.search(text.masked):
         if _applies(hit, codes):
