@@ -143,6 +143,9 @@ class Connection:
             await self.bye(str(reason))
         except (ConnectionError, ssl.SSLError):
             pass
+        except asyncio.CancelledError:
+            await self.bye("the server is stopping")
+            raise
         finally:
             await self.session.leave()
             self._writer.close()

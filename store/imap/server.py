@@ -108,7 +108,7 @@ class ImapServer:
         try:
             await connection.run()
         except asyncio.CancelledError:
-            await asyncio.shield(connection.bye("the server is stopping"))
+            pass  # only `stop` cancels, and it awaits us
         except Exception:
             log.exception("connection_failed", peer=address)
         finally:
