@@ -65,7 +65,7 @@ class QueuedSink:
 
 def redact_address(address: str) -> str:
     """'a…@example.com' of 'anna.smith@example.com': enough to follow a case, not enough to write to."""
-    local, at, domain = address.rpartition("@")
+    local, at, domain = address.strip("<>").rpartition("@")
     return f"{local[:1]}…{at}{domain}" if at else "…" if address not in {"", "<>"} else address
 
 
