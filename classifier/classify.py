@@ -17,6 +17,7 @@ from classifier.reasons.explain import explain
 from classifier.reasons.facts import Facts
 from classifier.reports import arf, dsn, mdn, ndr, returned, secondopinion
 from classifier.reports.model import Case, Report
+from classifier.texts import judge
 from classifier.verdict import REASONS, Evidence, Kind, Reason, Recipient, Verdict, unparsable
 
 _DONE = frozenset({"delivered", "relayed", "expanded"})
@@ -50,12 +51,14 @@ def _classify(message: Message, context: Context, digest: str) -> Verdict:
         second = secondopinion.ask(message)
         if second is not None:
             return _report(message, second, context, digest)
-    return _written(message, digest)
+    return _written(message, context, digest)
 
 
 def _report(message: Message, report: Report, context: Context, digest: str) -> Verdict:
-    prose, copied = returned.before(report.human_text or message.text)
-    copy = returned.find(message, copied or returned.before(message.text)[1])
+    prose, copied = report.human_text, report.copied_text
+    if not prose:
+        prose, copied = returned.before(message.text)
+    copy = returned.find(message, copied)
     token = next((t for to in context.envelope_to if (t := addresses.return_path_token(to, context.patterns))), None)
     kind = _kind(report.cases)
     cases = [c for c in report.cases if kind is Kind.DELIVERED or c.action not in _DONE]
@@ -188,14 +191,9 @@ def _receipt(found: mdn.Disposition, digest: str) -> Verdict:
     )
 
 
-def _written(message: Message, digest: str) -> Verdict:
-    """Judge what is no report. Until `classifier.texts` is wired in, only RFC 3834 section 5 fields are read."""
-    submitted = (message.headers.get("auto-submitted") or "").partition(";")[0].strip().lower()
-    if submitted == "auto-replied":
-        evidence = (Evidence("auto.submitted", "", -1, submitted),)
-        return Verdict(Kind.AUTO_REPLY, 0.9, digest, _sender(message), evidence=evidence)
-    return Verdict(Kind.HUMAN, 0.5, digest)
-
-
-def _sender(message: Message) -> tuple[Recipient, ...]:
-    return (Recipient(address=message.from_address),) if addresses.valid(message.from_address) else ()
+def _written(message: Message, context: Context, digest: str) -> Verdict:
+    told = judge(message, context)
+    return Verdict(
+        kind=told.kind, confidence=told.confidence, sha256=digest, recipients=told.recipients, opt_out=told.opt_out,
+        auto_reply=told.auto_reply, feedback_type=told.feedback_type, evidence=told.evidence, alternatives=told.alternatives,
+    )  # fmt: skip

@@ -1,0 +1,61 @@
+"""Providers' complaint forms that are no RFC 5965 reports: Hotmail's JMRP, AOL's scomp, Yahoo and the like."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from classifier import addresses
+from classifier.context import Context
+from classifier.mime import Message
+from classifier.mime.message import EMBEDDED
+from classifier.verdict import Evidence, Kind, Recipient
+
+_FROM = re.compile(
+    r"^(?:staff@(?:hotmail|outlook|live|msn)\.com|scomp@aol\.net|(?:fbl|feedbackloop|feedback-loop|complaints?|abuse-?reports?|arf|spamreport|"
+    r"feedback)@(?:\S+\.)?(?:yahoo(?:-inc)?\.com|comcast\.net|cox\.net|rackspace\.com|mail\.ru|corp\.mail\.ru|arf\.mail\.yahoo\.com|oath\.com|"
+    r"senderscore\.net|yandex\.\w+|fastmail\.com|zoho\.com|italiaonline\.it|libero\.it|orange\.fr|laposte\.net|gmx\.net|web\.de|1und1\.de))$",
+    re.IGNORECASE,
+)
+_SUBJECT = re.compile(
+    r"^(?:(?:complaint|abuse report|spam complaint) (?:about|from|regarding|for) (?:a )?(?:message|email|mail)s? from\b|email feedback report for\b|"
+    r"email abuse (?:report|complaint)|client tos notification|aol email feedback|feedback loop complaint|spam report from)",
+    re.IGNORECASE,
+)
+_RECIPIENT_FIELDS = ("x-hmxmroriginalrecipient", "x-original-rcpt-to", "x-rcpt-to", "original-recipient", "x-envelope-to", "delivered-to", "to")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A complaint that a provider forwarded."""
+
+    kind: Kind
+    feedback_type: str
+    recipients: tuple[Recipient, ...]
+    evidence: tuple[Evidence, ...]
+
+
+def find(message: Message, context: Context) -> Form | None:
+    """Read a provider's form; None where the message is none."""
+    subject = message.subject[:300].strip()
+    author = message.from_address[:320]
+    by_author, by_subject = _FROM.match(author), _SUBJECT.match(subject)
+    copy = next((part for part in message.walk() if part.content_type in EMBEDDED and part is not message.root), None)
+    marked = any("x-hmxmroriginalrecipient" in part.headers for part in message.walk())
+    if not marked and not by_subject and not (by_author and copy is not None):
+        return None
+    if not marked and not by_author and copy is None:
+        return None
+    people: tuple[Recipient, ...] = ()
+    for name in _RECIPIENT_FIELDS:
+        for part in message.walk():
+            if part is message.root and name in ("to", "delivered-to", "x-envelope-to") and part.content_type not in EMBEDDED:
+                continue
+            found = next(addresses.find((part.headers.get(name) or "")[:2000], 1), None)
+            if found and found.address.lower() != author.lower() and found.address not in context.envelope_to:
+                people = (Recipient(address=found.address, confidence=0.9),)
+                break
+        if people:
+            break
+    told = Evidence("form.provider", "", -1, f"{author}: {subject}"[:200])
+    return Form(Kind.COMPLAINT, "abuse", people, (told,))

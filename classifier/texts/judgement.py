@@ -1,0 +1,240 @@
+"""`judge()`: what a message that is no report is: an automatic answer, a challenge, an opt-out, a complaint, a notice
+by a machine, bulk mail, or a person's mail. Where in doubt, a person's: one lost customer reply costs more than a
+hundred misfiled bounces.
+
+What decides, in this order: challenges and providers' complaint forms; mail to an unsubscribe address; what the new
+text says (`newtext`: quoted text never counts) by the rules of `classifier/rules/texts/`; who sent it (`traits`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from classifier.context import Context
+from classifier.mime import Message
+from classifier.rulebook import Hit
+from classifier.texts import forms, optout, people
+from classifier.texts.book import book, labels
+from classifier.texts.dates import returns_on
+from classifier.texts.fold import fold
+from classifier.texts.newtext import NewText, new_text
+from classifier.texts.traits import Traits, traits
+from classifier.verdict import AutoReply, AutoReplyType, Evidence, Kind, Recipient
+
+MAX_TEXT_CHARS = 4000  # of folded new text; a notice or a demand stands at the head of a message
+_NOTICES = ("left", "moved", "unmonitored", "absent", "received")
+_TYPES = {
+    "left": AutoReplyType.LEFT, "moved": AutoReplyType.MOVED, "unmonitored": AutoReplyType.UNMONITORED,
+    "absent": AutoReplyType.VACATION, "received": AutoReplyType.TICKET,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The part of a Verdict that texts decide; members as there. `confidence` is a probability in 0..1."""
+
+    kind: Kind
+    confidence: float
+    recipients: tuple[Recipient, ...] = ()
+    opt_out: bool = False
+    auto_reply: AutoReply | None = None
+    feedback_type: str | None = None
+    evidence: tuple[Evidence, ...] = ()
+    alternatives: tuple[tuple[Kind, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that is known when the deciding begins. `text` and `subject` are folded; `says` and `titled` their labels."""
+
+    message: Message
+    context: Context
+    traits: Traits
+    new: NewText
+    text: str
+    subject: str
+    says: Mapping[str, Hit]
+    titled: Mapping[str, Hit]
+
+    @property
+    def asks(self) -> bool:
+        """A question mark of any script in the new text."""
+        return any(mark in self.text for mark in "?؟¿՞⸮")
+
+    @property
+    def personal(self) -> bool:
+        """The sender answers, orders or hands something over."""
+        return "personal" in self.says or "business" in self.says
+
+    def evidence(self, *names: str) -> tuple[Evidence, ...]:
+        """What was found under these labels, with the headers' evidence."""
+        hits = [hit for name in names for hit in (self.titled.get(name), self.says.get(name)) if hit is not None]
+        return tuple(Evidence(h.rule.id, "", -1, h.text[:200]) for h in hits) + self.traits.evidence
+
+
+def judge(message: Message, context: Context) -> Judgement:
+    """Decide. Pure; bounded by `MAX_TEXT_CHARS` and the bounds of the message's own parts."""
+    reading = _read(message, context)
+    for decide in (_challenge, _form, _unsubscribe_address, _complaint, _opt_out, _automatic, _machine, _bulk):
+        judgement = decide(reading)
+        if judgement is not None:
+            return judgement
+    return _human(reading)
+
+
+def _read(message: Message, context: Context) -> Reading:
+    new = new_text(message.text)
+    text, subject = fold(new.text[: MAX_TEXT_CHARS * 2])[:MAX_TEXT_CHARS], fold(message.subject[:400])
+    rules = book()
+    says, titled = labels(rules.text.search(text)), labels(rules.subject.search(subject))
+    return Reading(message, context, traits(message, context), new, text, subject, says, titled)
+
+
+def _challenge(reading: Reading) -> Judgement | None:
+    if reading.traits.listed:
+        return None
+    found = reading.evidence("challenge")
+    if len(found) == len(reading.traits.evidence):
+        return None
+    return Judgement(Kind.CHALLENGE_RESPONSE, 0.95, people.sender(reading.message), evidence=found)
+
+
+def _form(reading: Reading) -> Judgement | None:
+    form = forms.find(reading.message, reading.context)
+    if form is None:
+        return None
+    return Judgement(form.kind, 0.95, form.recipients, feedback_type=form.feedback_type, evidence=form.evidence)
+
+
+def _unsubscribe_address(reading: Reading) -> Judgement | None:
+    target = optout.address(reading.traits.targets, reading.context)
+    if target is None or reading.traits.listed:
+        return None
+    told = (Evidence("optout.address", "", -1, target.address[:200]),)
+    if "optout" not in reading.says and "optout" not in reading.titled and not _short(reading, 200) and (reading.asks or reading.personal):
+        return Judgement(
+            Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=True, evidence=told,
+            alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),
+        )  # fmt: skip
+    if reading.traits.answer and reading.titled.keys() & {"auto", "absence"}:
+        return None
+    person = people.opting_out(reading.message, reading.new.text, reading.traits.targets, target.person)
+    return Judgement(Kind.UNSUBSCRIBE, 0.98, person, opt_out=True, evidence=told + reading.evidence("optout"))
+
+
+def _complaint(reading: Reading) -> Judgement | None:
+    if reading.traits.listed or reading.traits.bulk or reading.traits.answer or "auto" in reading.titled:
+        return None
+    strong = "complaint" in reading.says or ("complaint" in reading.titled and not reading.subject.startswith("re:"))
+    hints = [name for name in ("law", "threat", "never_asked", "whence", "anger") if name in reading.says or name in reading.titled]
+    about_mail = "about_mail" in reading.says or "about_mail" in reading.titled
+    if "business" in reading.says and not strong:
+        return None
+    if not strong and not (len(hints) > 1 and "optout" not in reading.says) and not (about_mail and set(hints) & {"threat"}):
+        return None
+    return Judgement(
+        Kind.COMPLAINT, 0.9 if strong else 0.8, people.opting_out(reading.message, "", reading.traits.targets, None),
+        opt_out=True, feedback_type="abuse", evidence=reading.evidence("complaint", *hints),
+    )  # fmt: skip
+
+
+def _opt_out(reading: Reading) -> Judgement | None:
+    if reading.traits.listed or reading.traits.bulk or reading.traits.answer or "auto" in reading.titled:
+        return None
+    bare = reading.subject if not reading.text or (reading.new.signed and not reading.text) else reading.text
+    word = book().asks_to_end(bare) or (_short(reading, 300) and not reading.asks and book().asks_to_end(reading.subject))
+    own_title = not reading.subject.startswith(("re:", "fwd:", "fw:", "aw:", "wg:", "tr:"))
+    asked = "optout" in reading.says or (own_title and "optout" in reading.titled and not reading.personal and not reading.asks)
+    if not word and not asked:
+        return None
+    found = reading.evidence("optout") or (Evidence("optout.word", "", -1, bare[:80]),)
+    person = people.opting_out(reading.message, reading.new.text, reading.traits.targets, None)
+    if not word and (reading.personal or not _short(reading, 1500)):
+        why = "asks for an opt-out, but wants an answer as well"
+        return Judgement(Kind.HUMAN, 0.7, person, opt_out=True, evidence=found, alternatives=((Kind.UNSUBSCRIBE, why),))
+    return Judgement(Kind.UNSUBSCRIBE, 0.97 if word else 0.92, person, opt_out=True, evidence=found)
+
+
+def _automatic(reading: Reading) -> Judgement | None:
+    points, why = _points(reading)
+    if points < 3:
+        return None
+    notice = next((name for name in _NOTICES if name in reading.says), None) or _title_type(reading)
+    kind = _TYPES.get(notice or "", AutoReplyType.OTHER)
+    year = reading.context.received_year
+    reply = AutoReply(
+        kind,
+        returns_on(reading.text, reading.message.headers.get("date"), year) if kind is AutoReplyType.VACATION else None,
+        people.new_address(reading.message, reading.new.text, reading.traits.targets, kind),
+    )
+    return Judgement(
+        Kind.AUTO_REPLY, min(0.99, 0.6 + 0.07 * points), people.sender(reading.message, reading.traits.targets, reading.context),
+        auto_reply=reply, evidence=reading.evidence("auto", "auto_re", "absence", *_NOTICES, "automatic"),
+        alternatives=((Kind.HUMAN, why),) if why else (),
+    )  # fmt: skip
+
+
+def _points(reading: Reading) -> tuple[int, str]:
+    """How much speaks for a program that answers: 3 is enough. Also what spoke for a person."""
+    says, titled, facts = reading.says, reading.titled, reading.traits
+    if facts.person or (facts.listed and not facts.answer):
+        return 0, ""
+    notice = any(name in says for name in _NOTICES)
+    points, against = 0, []
+    points += 6 if facts.answer else 0
+    points += 1 if facts.generated else 0
+    points += 1 if facts.suppresses else 0
+    points += 2 if facts.null_path or facts.to_return_path else 0
+    points += 4 if "auto" in titled else 1 if "auto_re" in titled else 0
+    points += 1 if titled.keys() & {"absence", "received"} else 0
+    points += 2 if notice else 1 if "hint" in says and (facts.null_path or facts.to_return_path or facts.generated) else 0
+    points += 3 if "automatic" in says else 0
+    points += sum(name in says for name in ("thanks", "urgent", "later"))
+    points -= 2 if facts.bulk and not notice else 0
+    if not notice and "automatic" not in says and not facts.answer and "auto" not in titled and not titled.keys() & {"absence", "received"}:
+        points = min(points, 3 if "hint" in says else 2)
+    if reading.asks:
+        against.append("it asks a question")
+    if "personal" in says or "business" in says:
+        against.append("it answers or orders something")
+    if not _short(reading, 1500):
+        against.append("it is long")
+    return points - 3 * len(against), " and ".join(against)
+
+
+def _title_type(reading: Reading) -> str | None:
+    if "absence" in reading.titled or "hint" in reading.says:
+        return "absent"
+    return "received" if "received" in reading.titled else None
+
+
+def _machine(reading: Reading) -> Judgement | None:
+    facts = reading.traits
+    title = "report" in reading.titled or "report" in reading.says
+    if "receipt" in reading.titled and _short(reading, 1200) and not reading.asks:
+        return Judgement(Kind.RECEIPT, 0.85, people.sender(reading.message), evidence=reading.evidence("receipt"))
+    if title or facts.notified:
+        return Judgement(Kind.REPORT, 0.85, evidence=reading.evidence("report"))
+    if facts.generated and not reading.personal:
+        return Judgement(Kind.REPORT, 0.7, evidence=facts.evidence, alternatives=((Kind.AUTO_REPLY, "not said to be an answer"),))
+    return None
+
+
+def _bulk(reading: Reading) -> Judgement | None:
+    if any(p.content_type == "text/calendar" for p in reading.message.walk()):
+        return Judgement(Kind.OTHER, 0.85, evidence=(Evidence("other.calendar", "", -1, "text/calendar"),))
+    if reading.traits.listed or reading.traits.bulk:
+        return Judgement(Kind.OTHER, 0.8, evidence=reading.traits.evidence)
+    if "footer" in reading.says:
+        return Judgement(Kind.OTHER, 0.7, evidence=reading.evidence("footer"))
+    return None
+
+
+def _human(reading: Reading) -> Judgement:
+    sure = 0.95 if reading.asks or reading.personal or reading.traits.person else 0.8
+    return Judgement(Kind.HUMAN, sure, people.sender(reading.message), evidence=reading.evidence("personal", "business"))
+
+
+def _short(reading: Reading, limit: int) -> bool:
+    return len(reading.text) <= limit
