@@ -118,7 +118,7 @@ class Rulebook:
             return []
         data = text.encode("utf-8", "replace")  # RE2 works on bytes: encoded once here, not once a pattern
         hits: dict[str, tuple[Rule, int, int]] = {}
-        for index in sorted(self._filter.Match(data, potential=True) or ()):
+        for index in sorted(self._filter.Match(data) or ()):
             found = self._compiled[index].search(data)
             if found is None:
                 continue

@@ -18,7 +18,7 @@ from typing import Any
 
 import re2
 
-from classifier.rulebook import Rule, Rulebook, RuleError, load_rules
+from classifier.rulebook import Hit, Rule, Rulebook, RuleError, load_rules
 from classifier.verdict import Reason
 
 RULES = Path(__file__).parent.parent / "rules" / "reasons"
@@ -57,11 +57,13 @@ class Book:
     codes: dict[str, CodeDefault]
     hosts: dict[str, str]
     marks: Any  # a compiled RE2 with one group a receiver
-    by_receiver: dict[str | None, Rulebook]  # its own rules and those that hold anywhere; None: the latter alone
+    anywhere: Rulebook  # those receiver rules that hold whoever speaks
+    own: dict[str, Rulebook]  # by receiver: those that hold only where it speaks
 
-    def rules_of(self, receiver: str | None) -> Rulebook:
-        """The receiver rules that count where `receiver` (None: nobody we know) speaks."""
-        return self.by_receiver.get(receiver) or self.by_receiver[None]
+    def receiver_hits(self, receiver: str | None, folded: str) -> list[Hit]:
+        """The receiver rules found in a text of `receiver` (None: nobody we know)."""
+        own = self.own.get(receiver or "")
+        return (own.search(folded) if own else []) + self.anywhere.search(folded)
 
     def receiver_of_host(self, host: str | None) -> str | None:
         """The receiver's name whose relay `host` is ("dns; mx.example.com" and trailing dots allowed)."""
@@ -111,10 +113,7 @@ def load_book(directory: Path = RULES) -> Book:
     names = {r.name for r in receivers}
     receiver_rules = _check([rule for f in receiver_files for rule in load_rules(f, "reason")], names)
     text_rules = [rule for f in sorted(directory.glob("text_*.toml")) for rule in load_rules(f, "reason")]
-    by_receiver = {
-        name: Rulebook([r for r in receiver_rules if r.attributes.get("anywhere") or r.attributes["receiver"] == name])
-        for name in (None, *names)
-    }
+    own = {n: [r for r in receiver_rules if r.attributes["receiver"] == n and not r.attributes.get("anywhere")] for n in names}
     return Book(
         receivers=receivers,
         receiver_rules=Rulebook(receiver_rules),
@@ -122,5 +121,6 @@ def load_book(directory: Path = RULES) -> Book:
         codes=_read_codes(directory / "codes.toml"),
         hosts={host: r.name for r in receivers for host in r.hosts},
         marks=re2.compile("|".join(f"({'|'.join(r.marks) or _NEVER})" for r in receivers)),
-        by_receiver=by_receiver,
+        anywhere=Rulebook(r for r in receiver_rules if r.attributes.get("anywhere")),
+        own={name: Rulebook(rules) for name, rules in own.items()},
     )

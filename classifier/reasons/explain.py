@@ -64,7 +64,7 @@ class _Candidate:
 
 
 # A delay that names no cause: by far most are hosts that do not answer, or not yet.
-_UNTOLD_DELAY = _Candidate(VAGUE_CODE, 0, 0, Reason.NETWORK, 0.4, Evidence("action.delayed", text="delayed"), "code")
+_UNTOLD_DELAY = _Candidate(VAGUE_CODE, 30, 0, Reason.NETWORK, 0.4, Evidence("action.delayed", text="delayed"), "code")
 # What is said in answer to MAIL FROM is never about the recipient (RFC 5321 section 3.3).
 _OF_RECIPIENTS = frozenset({Reason.BAD_MAILBOX, Reason.BAD_DOMAIN, Reason.NO_MAIL_DOMAIN, Reason.RECIPIENT_REFUSED})
 
@@ -110,7 +110,7 @@ def explain(facts: Facts) -> Finding:
         found += _by_rules(book, prose, codes, receiver, "prose", at_most=below)
     status = _status(field, text_codes, prose_codes, max(found, key=lambda c: c.weight, default=None))
     found += _by_codes(book, status, reply or reply_code(prose.folded), text)
-    if not found and action == "delayed":
+    if action == "delayed" and all(c.reason is Reason.UNKNOWN for c in found):
         found.append(_UNTOLD_DELAY)
     best = max(found, key=lambda c: c.weight, default=None)
     if best is not None and codes.stage == "mail" and best.reason in _OF_RECIPIENTS:
@@ -163,7 +163,7 @@ def _by_rules(
     book: Book, text: Text, codes: _Codes, receiver: str | None, source: str, at_most: int = RECEIVER
 ) -> list[_Candidate]:
     found = []
-    for hit in book.rules_of(receiver).search(text.folded):
+    for hit in book.receiver_hits(receiver, text.folded):
         if _applies(hit, codes):
             found.append(_candidate(hit, RECEIVER, source, at_most))
     for hit in book.text_rules.search(text.masked):
@@ -214,14 +214,15 @@ def _lookup(codes: dict[str, CodeDefault], code: str | None) -> CodeDefault | No
     head, detail = code.rsplit(".", 1)
     tries = [code, _general(code)]
     if len(detail) == 3:
-        tries += [f"{head}.{detail[:2]}x", f"{_general(head)}.{detail[:2]}x", f"{head}.{detail[0]}xx", f"{_general(head)}.{detail[0]}xx"]
+        for tail in (f"{detail[:2]}x", f"{detail[0]}xx"):
+            tries += [f"{head}.{tail}", f"{_general(head)}.{tail}"]
     tries.append(f"{_general(head)}.0")
     return next((codes[t] for t in tries if t in codes), None)
 
 
 def _status(field: str | None, text_codes: list[Code], prose_codes: list[Code], best: _Candidate | None) -> str | None:
     """The most specific enhanced code: of the text that told the reason, of the refusal, of the field, of the prose."""
-    from_prose = best is not None and best.source == "prose"
+    from_prose = best is not None and best.source == "prose" and (best.tier >= PROSE or field is None)
     near = best.start if best is not None else None
     text_code = best_code(text_codes, None if from_prose else near)
     prose_code = best_code(prose_codes, near if from_prose else None)

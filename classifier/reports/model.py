@@ -26,7 +26,7 @@ class Case:
 
 @dataclass(slots=True)
 class Report:
-    """One report: the rule that found it, its cases, and the text that a person was to read."""
+    """One report: the rule that found it, its cases, the text that a person was to read, and the copy in it."""
 
     rule: str
     cases: list[Case]
@@ -34,5 +34,6 @@ class Report:
     reporting_mta: str | None = None
     envelope_id: str | None = None
     human_text: str = ""
+    copied_text: str = ""
     forwarded: bool = False
     evidence: list[Evidence] = field(default_factory=list)

@@ -109,7 +109,7 @@ def find(message: Message, context: Context) -> Report | None:
     copy = returned.find(message, copied)
     delayed = "delayed" in signals and "final" not in signals
     report = Report("ndr", _cases(message, prose, failed_header, copy, delayed, context), sure)
-    report.human_text = prose[:8000]
+    report.human_text, report.copied_text = prose[:8000], copied
     report.forwarded = forwarded
     report.evidence = [Evidence(hit.rule.id, "", -1, hit.text[:200]) for hit in hits]
     if failed_header:

@@ -41,13 +41,14 @@ def before(text: str) -> tuple[str, str]:
     lowered = text[:MAX_SEARCH].lower()
     if len(lowered) != len(text[:MAX_SEARCH]):
         lowered = text[:MAX_SEARCH]
-    cut = len(text)
-    marker = _MARKER.search(lowered)
-    if marker and lowered[: marker.start()].strip():
-        cut = marker.start()
-    header = _HEADER_LINE.search(lowered)
-    if header and header.start() < cut and lowered[: header.start()].strip():
-        cut = header.start()
+    data = lowered.encode("utf-8", "replace")
+    starts = [found.start() for pattern in (_MARKER, _HEADER_LINE) if (found := pattern.search(data))]
+    starts = [start for start in starts if data[:start].strip()]
+    if not starts:
+        return text, ""
+    cut = min(starts)
+    if len(data) != len(lowered):
+        cut = len(data[:cut].decode("utf-8", "replace"))
     return text[:cut], text[cut:]
 
 
