@@ -1,0 +1,106 @@
+"""Every rule of reasons keeps its own promise: its example yields its reason end to end, its counter-example not by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classifier.reasons import Facts, explain
+from classifier.reasons.book import RULES, load_book
+from classifier.reasons.ruledocs import PAGE, rules_page
+from classifier.rulebook import Rule, Rulebook, RuleError, load_rules
+from classifier.verdict import Reason
+
+ALL_RULES = load_book().receiver_rules.rules + load_book().text_rules.rules
+REPLIES = Path(__file__).parent / "known_replies.txt"
+
+
+def facts_for(rule: Rule, text: str) -> Facts:
+    reply = rule.attributes.get("reply")
+    return Facts(diagnostic=text, action="failed", reply_code=None if reply is None or text[:3].isdigit() else reply[0])
+
+
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda r: r.id)
+def test_the_example_yields_the_rules_reason(rule: Rule) -> None:
+    finding = explain(facts_for(rule, rule.example))
+    assert finding.reason == rule.label, finding.evidence
+
+
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda r: r.id)
+def test_the_counter_example_is_not_decided_by_the_rule(rule: Rule) -> None:
+    finding = explain(facts_for(rule, rule.counter_example))
+    assert rule.id not in [e.rule for e in finding.evidence]
+
+
+def known_replies() -> list[tuple[str, str]]:
+    lines = [line for line in REPLIES.read_text(encoding="utf-8").splitlines() if "|" in line and line[0] != "#"]
+    return [(reasons.strip(), text.strip()) for reasons, text in (line.split("|", 1) for line in lines)]
+
+
+@pytest.mark.parametrize(("reasons", "text"), known_replies())
+def test_replies_as_servers_word_them(reasons: str, text: str) -> None:
+    finding = explain(Facts(diagnostic=text, action="failed"))
+    assert finding.reason in reasons.split("/"), finding.evidence
+
+
+def test_the_rules_page_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == rules_page(), "run: python -m classifier.reasons.ruledocs"
+
+
+def test_ids_tell_file_and_reason() -> None:
+    receivers = {r.name for r in load_book().receivers}
+    for rule in ALL_RULES:
+        first = rule.id.split(".")[0]
+        assert first in ({"text", "lang"} if "receiver" not in rule.attributes else receivers), rule.id
+        assert 0 <= rule.rank <= 100, rule.id
+
+
+def test_every_code_default_names_a_reason() -> None:
+    for default in load_book().codes.values():
+        assert default.reason in set(Reason)
+        assert 0 < default.confidence <= 1
+
+
+def rule_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "text_x.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+GOOD = '[[rule]]\nid = "text.x"\nreason = "virus"\npatterns = ["a<n>c"]\nexample = "abc"\ncounter_example = "x"\n[words]\nn = "b|d"\n'
+
+
+def test_words_are_spelled_out_and_found(tmp_path: Path) -> None:
+    book = Rulebook(load_rules(rule_file(tmp_path, GOOD), "reason"))
+    assert [(h.rule.id, h.text, h.start) for h in book.search("é adc abc")] == [("text.x", "adc", 2)]
+    assert book.search("") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('example = "abc"\n', ""), ("a<n>c", "a(c"), ('id = "text.x"\n', "")],
+    ids=["no example", "bad pattern", "no id"],
+)
+def test_a_broken_rule_is_named(tmp_path: Path, old: str, new: str) -> None:
+    path = rule_file(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(RuleError, match="rule"):
+        Rulebook(load_rules(path, "reason"))
+
+
+def test_doubled_ids_are_refused(tmp_path: Path) -> None:
+    rules = load_rules(rule_file(tmp_path, GOOD), "reason")
+    with pytest.raises(RuleError, match=r"text\.x"):
+        Rulebook(rules * 2)
+
+
+def test_the_rule_files_are_where_they_should_be() -> None:
+    assert {p.suffix for p in RULES.iterdir() if not p.name.startswith("__")} == {".toml"}
+
+
+@given(st.text(max_size=400), st.text(max_size=400))
+def test_no_text_makes_it_fail(diagnostic: str, prose: str) -> None:
+    finding = explain(Facts(diagnostic=diagnostic, human_text=prose, status="5.1.x", address=diagnostic[:10]))
+    assert 0 <= finding.confidence <= 1
