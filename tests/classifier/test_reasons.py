@@ -1,4 +1,4 @@
-"""Which fact wins: text over code, the receiver over general text, the cause over `expired`, the right recipient's words."""
+"""Which fact wins: text over code, the receiver over general text, the cause over `expired`."""
 
 from __future__ import annotations
 

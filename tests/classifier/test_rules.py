@@ -1,4 +1,4 @@
-"""Every rule of reasons keeps its own promise: its example yields its reason end to end, its counter-example not by it."""
+"""Every rule keeps its promise: its example yields its reason end to end, its counter-example not by it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,15 @@ def rule_file(tmp_path: Path, text: str) -> Path:
     return path
 
 
-GOOD = '[[rule]]\nid = "text.x"\nreason = "virus"\npatterns = ["a<n>c"]\nexample = "abc"\ncounter_example = "x"\n[words]\nn = "b|d"\n'
+GOOD = """[[rule]]
+id = "text.x"
+reason = "virus"
+patterns = ["a<n>c"]
+example = "abc"
+counter_example = "x"
+[words]
+n = "b|d"
+"""
 
 
 def test_words_are_spelled_out_and_found(tmp_path: Path) -> None:
