@@ -73,9 +73,7 @@ class BatchFiler:
         try:
             return self._file(filings, marks, cursors or {})
         except BaseException:
-            with contextlib.suppress(OSError):
-                self.segments.abandon()
-            self._segment_pks.clear()
+            self.abandon()
             raise
 
     def _file(self, filings: Sequence[Filing], marks: Sequence[Mark], cursors: Mapping[str, Cursor]) -> int:
@@ -90,6 +88,8 @@ class BatchFiler:
             fates.update(connection, marks)
             _store_cursors(connection, cursors)
         self._files.point("index_committed")
+        still_open = self.segments.open_paths
+        self._segment_pks = {path: pk for path, pk in self._segment_pks.items() if path in still_open}
         return len(new)
 
     def _append(self, filing: Filing) -> Place:
@@ -102,7 +102,7 @@ class BatchFiler:
         if not filings:
             return
         now_ns = time.time_ns()
-        segment_pks = self._count_segments(connection, filings, places, now_ns)
+        segment_pks = self._count_segments(connection, filings, places)
         rows = [_row(f, p, segment_pks[p.path], now_ns) for f, p in zip(filings, places, strict=True)]
         connection.execute(sa.insert(messages), rows)
         pks = _known(connection, (filing.entry.id for filing in filings))
@@ -138,40 +138,54 @@ class BatchFiler:
         ]
         connection.execute(sa.insert(entries), rows)
 
-    def _count_segments(
-        self, connection: Connection, filings: list[Filing], places: list[Place], now_ns: int
-    ) -> dict[str, int]:
-        totals: dict[str, tuple[int, int, str]] = {}
+    def _count_segments(self, connection: Connection, filings: list[Filing], places: list[Place]) -> dict[str, int]:
+        """Enter the frames into their segments' rows; returns the rows' pks by path."""
+        totals: dict[str, tuple[int, int]] = {}
+        classes: dict[str, str] = {}
         for filing, place in zip(filings, places, strict=True):
-            count, size, _ = totals.get(place.path, (0, 0, ""))
-            totals[place.path] = (count + 1, size + place.size_bytes, retention_class(filing.prepared.folder))
-        pks = {}
-        for path, (count, size, kept) in sorted(totals.items()):
-            pk = self._segment_pks.get(path)
-            pks[path] = count_in(connection, pk, path, kept, count, size, now_ns)
-        self._segment_pks = {
-            path: pk for path, pk in (self._segment_pks | pks).items() if path in self.segments.open_paths
-        }
+            count, size = totals.get(place.path, (0, 0))
+            totals[place.path] = (count + 1, size + place.size_bytes)
+            classes[place.path] = retention_class(filing.prepared.folder)
+        pks = {path: self.segment_pk(connection, path, classes[path]) for path in sorted(totals)}
+        for path, (count, size) in sorted(totals.items()):
+            count_in(connection, pks[path], count, size)
         return pks
 
+    def segment_pk(self, connection: Connection, path: str, kept: str) -> int:
+        """The row of a segment that is being written: a new one at its first commit."""
+        if path not in self._segment_pks:
+            row = {
+                "path": path,
+                "day": path.partition("/")[0],
+                "retention_class": kept,
+                "created_ns": time.time_ns(),
+                "live_messages": 0,
+                "live_bytes": 0,
+                "written_bytes": 0,
+            }
+            made = connection.execute(sa.insert(segments).values(row).returning(segments.c.pk))
+            self._segment_pks[path] = int(made.scalar_one())
+        return self._segment_pks[path]
 
-def count_in(connection: Connection, pk: int | None, path: str, kept: str, count: int, size: int, now_ns: int) -> int:
-    """Enter frames into a segment's row, a new one where `pk` is None; returns its pk."""
+    def forget_segment(self, path: str) -> None:
+        """End a segment whose row has gone."""
+        self.segments.close_path(path)
+        self._segment_pks.pop(path, None)
+
+    def abandon(self) -> None:
+        """After a failure: end all segments; what of them was not committed is swept with its file."""
+        with contextlib.suppress(OSError):
+            self.segments.abandon()
+        self._segment_pks.clear()
+
+
+def count_in(connection: Connection, segment_pk: int, count: int, size_bytes: int) -> None:
+    """`count` more messages lie, and live, in a segment."""
     c = segments.c
-    if pk is not None:
-        values = {"live_messages": c.live_messages + count, "live_bytes": c.live_bytes + size}
-        connection.execute(sa.update(segments).where(c.pk == pk).values(written_bytes=c.written_bytes + size, **values))
-        return pk
-    row = {
-        "path": path,
-        "day": path.partition("/")[0],
-        "retention_class": kept,
-        "created_ns": now_ns,
-        "live_messages": count,
-        "live_bytes": size,
-        "written_bytes": size,
-    }
-    return int(connection.execute(sa.insert(segments).values(row).returning(c.pk)).scalar_one())
+    values = {"live_messages": c.live_messages + count, "live_bytes": c.live_bytes + size_bytes}
+    connection.execute(
+        sa.update(segments).where(c.pk == segment_pk).values(written_bytes=c.written_bytes + size_bytes, **values)
+    )
 
 
 def _known(connection: Connection, ids: Iterable[str]) -> dict[str, int]:

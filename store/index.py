@@ -6,8 +6,8 @@ the write lock when it begins, so that it never fails half-way for want of it; r
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +50,32 @@ class Index:
             event.listen(self.engine, "begin", _begin)
         self._writer = self.engine.execution_options(bouncetap_write=True)
 
-    @contextmanager
+    @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent view; nothing in it may write."""
         with self.engine.connect() as connection:
             yield connection
 
-    @contextmanager
+    @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that holds the write lock from its start; commits on leaving, rolls back on an exception."""
         with self._writer.begin() as connection:
             yield connection
+
+    def shrink(self, pages: int = 2000) -> bool:
+        """SQLite: give back at most `pages` free pages if a quarter of the file is free; False when there is no need.
+
+        PostgreSQL does so by itself.
+        """
+        if not self.is_sqlite:
+            return False
+        with contextlib.closing(self.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            free, total = (cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+            if free * 4 < total or free < pages:
+                return False
+            cursor.executescript(f"PRAGMA incremental_vacuum({pages})")
+            return bool(cursor.execute("PRAGMA freelist_count").fetchone()[0] < free)
 
     def close(self) -> None:
         """Gives all connections back."""
@@ -71,6 +86,7 @@ def _prepare(connection: Any, _record: Any) -> None:
     """Settings of each new SQLite connection; transactions are begun by `_begin`, not by the driver."""
     connection.isolation_level = None
     cursor = connection.cursor()
+    cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new database; expiry gives its pages back
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")

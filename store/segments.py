@@ -200,6 +200,18 @@ class SegmentWriter:
 
     close = abandon
 
+    def close_path(self, path: str) -> None:
+        """End one file, so that it may be deleted; all that was appended has been synced."""
+        for key, segment in list(self._open.items()):
+            if segment.path == path:
+                self._close(key)
+
+    def close_before(self, day: str) -> None:
+        """End the files of earlier days."""
+        for key in list(self._open):
+            if key[0] < day:
+                self._close(key)
+
     def _begin(self, key: tuple[str, str]) -> _OpenSegment:
         day, kept = key
         if key in self._open:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import sqlalchemy as sa
+
+from proxy.journal import JournalWriter
 from proxy.journal.ids import new_id
 from proxy.journal.records import Entry, Fate, Mark, unstuffed
+from proxy.settings import JournalSettings
+from store.filer import FilingLoop
 from store.filing import BatchFiler, Filing
 from store.outcomes import Outcomes
 from store.prepare import Job, prepare
 from store.quarantine import Quarantine
+from store.schema import entries, messages
 from store.settings import StoreSettings
 
 BOUNCE = (
@@ -79,9 +86,48 @@ def filing(settings: StoreSettings, entry: Entry, outcomes: Outcomes | None = No
     return Filing(entry, original, prepare(job), outcomes)
 
 
-def file_all(quarantine: Quarantine, *entries: Entry) -> None:
+def file_all(quarantine: Quarantine, *new: Entry) -> None:
     filer = BatchFiler(quarantine)
     try:
-        filer.file([filing(quarantine.settings, entry) for entry in entries])
+        filer.file([filing(quarantine.settings, entry) for entry in new])
     finally:
         filer.close()
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+    """Wait until `condition()` is true; fails after `timeout_s`."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def run_until_idle(loop: FilingLoop) -> None:
+    while loop.step():
+        pass
+
+
+async def journal(path: Path, new: Iterable[Entry], *marks: Mark, decide: bool = True) -> None:
+    """Append entries, settled as forwarded unless told otherwise, and further marks."""
+    writer = await JournalWriter.open(JournalSettings(dir=path, reserve_bytes=0, segment_bytes=1 << 20))
+    try:
+        for entry in new:
+            await writer.append_entry(entry)
+            if decide and not entry.refused:
+                everyone = tuple(range(len(entry.rcpt_args)))
+                writer.append_mark(Mark(entry.id, 1, answered=250))
+                writer.append_mark(Mark(entry.id, 2, everyone, Fate.FORWARDED, 250, "2.0.0 taken", "192.0.2.9:25"))
+        for mark in marks:
+            writer.append_mark(mark)
+        await writer.flush()
+    finally:
+        await writer.close()
+
+
+def contents(quarantine: Quarantine) -> dict[str, bytes]:
+    """Every message by id; one that shows twice fails."""
+    with quarantine.index.read() as connection:
+        rows = connection.execute(sa.select(messages.c.id, messages.c.pk)).all()
+        shown = connection.execute(sa.select(sa.func.count()).select_from(entries)).scalar_one()
+        assert shown == len(rows)
+    return {ident: quarantine.original(ident) for ident, _ in rows}

@@ -1,0 +1,223 @@
+"""The filer over a real journal: everything decided is filed once, whatever the messages, the disk or the index do."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from proxy.journal import Entry, Fate, JournalWriter, Mark
+from proxy.journal.records import unstuffed
+from proxy.journal.stream import FILED, list_streams, read_cursor
+from proxy.settings import JournalSettings
+from store.errors import CommandError, StartError
+from store.filer import Filer, FilingLoop
+from store.mailboxes import Mailboxes
+from store.outcomes import Outcomes
+from store.quarantine import Quarantine
+from store.schema import messages, stream_cursors
+from store.settings import StoreSettings
+from store.workers import Workers
+from tests.support.journal import FaultyFiles
+from tests.support.store import bounce, contents, journal, make_entry, run_until_idle, settings_for, wait_until
+
+HARD = "Bounces/Hard"
+
+
+def originals(entries: list[Entry]) -> dict[str, bytes]:
+    return {entry.id: unstuffed(entry.wire) for entry in entries}
+
+
+def filed(settings: StoreSettings) -> dict[str, bytes]:
+    quarantine = Quarantine.open(settings)
+    try:
+        return contents(quarantine)
+    finally:
+        quarantine.close()
+
+
+async def test_what_is_decided_is_filed_once(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, batch_messages=7)
+    entries = [make_entry(bounce(b"u%d@example.org" % n)) for n in range(30)]
+    refused = make_entry(b"a\r\n.\nb\r\n", refused="554 5.6.11 no")
+    await journal(settings.journal_dir, [*entries, refused])
+    filer = Filer(settings)
+    await filer.start()
+    wait_until(lambda: filer.status()["filed"] == 31)
+    assert filer.status()["last_error"] == ""
+    with pytest.raises(StartError, match="another filer"):
+        await Filer(settings).start()
+    with pytest.raises(CommandError):
+        await filer.command("dance", {})
+    await filer.stop()
+    await filer.stop()
+    again = Filer(settings)
+    await again.start()
+    more = [make_entry(b"hello\r\n")]
+    await journal(settings.journal_dir, more)
+    wait_until(lambda: again.status()["filed"] == 1)
+    await again.stop()
+    assert filed(settings) == originals([*entries, refused, *more])
+    for stream in list_streams(settings.journal_dir):
+        assert read_cursor(settings.journal_dir / stream / FILED) > 0
+
+
+async def test_a_message_waits_for_the_senders_answer(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    waiting, spooled, passed, dead = (make_entry(bounce(), rcpts=2) for _ in range(4))
+    loop = FilingLoop(settings)
+    writer = await JournalWriter.open(JournalSettings(dir=settings.journal_dir, reserve_bytes=0))
+    for entry in (waiting, spooled, passed, dead):
+        await writer.append_entry(entry)
+    run_until_idle(loop)
+    assert loop.undecided == 4
+    for entry, code in ((spooled, 250), (passed, 451), (dead, 250)):
+        writer.append_mark(Mark(entry.id, 1, answered=code))
+    await writer.flush()
+    run_until_idle(loop)
+    assert loop.undecided == 1
+    assert contents(loop.quarantine).keys() == {spooled.id, dead.id}
+    mailboxes = Mailboxes(loop.quarantine)
+    before = mailboxes.folder(HARD).modseq
+    writer.append_mark(Mark(dead.id, 2, (0,), Fate.FORWARDED, 250, "ok", "h:25"))
+    writer.append_mark(Mark(dead.id, 2, (1,), Fate.DEAD, 550, "5.1.1 no", "h:25"))
+    writer.append_mark(Mark(spooled.id, 2, (0, 1), Fate.FORWARDED, 250, "ok", "h:25"))
+    await writer.flush()
+    run_until_idle(loop)
+    changes = mailboxes.changes(HARD, before)
+    assert changes is not None
+    keywords = {entry[0]: entry[4].split() for entry in changes.entries}
+    assert keywords == {1: ["$Hard", "$bad_mailbox"], 2: ["$Dead", "$Hard", "$bad_mailbox"]}
+    with loop.quarantine.index.read() as connection:
+        query = sa.select(messages.c.fate, messages.c.legacy).where(messages.c.id == dead.id)
+        assert connection.execute(query).one() == ("dead", "550 5.1.1 no")
+        assert connection.execute(sa.select(stream_cursors.c.ahead)).scalar_one() != "[]"
+    # The cursor stays at the one that waits; what is past it is not filed again, not even once expunged.
+    admin_expunges(loop.quarantine, mailboxes)
+    loop.close()
+    loop = FilingLoop(settings)
+    run_until_idle(loop)
+    assert contents(loop.quarantine) == {}
+    writer.append_mark(Mark(waiting.id, 1, answered=0))
+    await writer.flush()
+    run_until_idle(loop)
+    assert contents(loop.quarantine).keys() == {waiting.id}
+    await writer.close()
+    loop.close()
+
+
+def admin_expunges(quarantine: Quarantine, mailboxes: Mailboxes) -> None:
+    from store.accounts import Accounts
+    from store.imap.roles import FlagChange
+
+    Accounts(quarantine.index).add("root", "x", "admin")
+    mailboxes.store(HARD, "root", [1, 2], FlagChange(set_bits=4))
+    assert mailboxes.expunge(HARD, "root") == [1, 2]
+
+
+async def test_bodies_beyond_the_bound_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.tail.BODIES_KEPT_BYTES", 1000)
+    settings = settings_for(tmp_path)
+    entries = [make_entry(b"x" * 600 + b"\r\n") for _ in range(4)]
+    await journal(settings.journal_dir, entries, *(Mark(e.id, 1, answered=250) for e in entries), decide=False)
+    loop = FilingLoop(settings)
+    run_until_idle(loop)
+    assert contents(loop.quarantine) == originals(entries)
+    loop.close()
+
+
+async def test_a_hostile_message_costs_no_other(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    wires = [bounce(), b"CRASH\r\n", bounce(), b"HANG\r\n", b"BLOAT\r\n", bounce(), b"ONCE\r\n", b"EXIT\r\n"]
+    entries = [make_entry(wire) for wire in wires]
+    await journal(settings.journal_dir, entries)
+    workers = Workers("tests.support.hostile:prepare", timeout_s=1.0)
+    loop = FilingLoop(settings, workers=workers)
+    run_until_idle(loop)
+    assert contents(loop.quarantine) == originals(entries)
+    with loop.quarantine.index.read() as connection:
+        query = sa.select(messages.c.id).where(messages.c.unparsable)
+        unparsable = {ident for (ident,) in connection.execute(query)}
+    assert unparsable == {entries[n].id for n in (1, 3, 4, 7)}
+    shown = dict(Mailboxes(loop.quarantine).shown("Other", range(1, 10)))
+    assert any(text.endswith(b"CRASH\r\n") and b"X-Bouncetap-Kind: other" in text for text in shown.values())
+    loop.close()
+
+
+async def test_a_worker_that_cannot_start_is_no_messages_fault(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    entry = make_entry()
+    await journal(settings.journal_dir, [entry])
+    filer = Filer(settings, workers=Workers("store.nowhere:prepare"))
+    await filer.start()
+    wait_until(lambda: "WorkerUnusable" in filer.status()["last_error"])
+    await filer.stop()
+    assert filed(settings) == {}
+    loop = FilingLoop(settings)
+    run_until_idle(loop)
+    assert contents(loop.quarantine) == originals([entry])
+    loop.close()
+
+
+@pytest.mark.parametrize("call", ["open", "pwrite", "fdatasync"])
+async def test_a_failing_disk_delays_and_loses_nothing(tmp_path: Path, call: str) -> None:
+    settings = settings_for(tmp_path)
+    entries = [make_entry() for _ in range(5)]
+    await journal(settings.journal_dir, entries)
+    files = FaultyFiles()
+    files.faults[call] = [errno.ENOSPC, errno.EIO]
+    filer = Filer(settings, files=files)
+    await filer.start()
+    wait_until(lambda: filer.status()["filed"] == 5)
+    assert "OSError" in filer.status()["last_error"]
+    removed = await filer.command("expire", {"force": True})  # sweeps what the failures left
+    assert removed == {"removed": 0}
+    await filer.stop()
+    assert filed(settings) == originals(entries)
+    assert len(list((tmp_path / "quarantine").rglob("*.seg"))) == 1
+
+
+async def test_filing_waits_for_disk_space(tmp_path: Path) -> None:
+    free = [10]
+    settings = settings_for(tmp_path, reserve_bytes=1000)
+    entries = [make_entry() for _ in range(5)]
+    await journal(settings.journal_dir, entries)
+    filer = Filer(settings, free_bytes=lambda _path: free[0])
+    await filer.start()
+    wait_until(lambda: filer.status()["waiting_for_disk"])
+    assert filer.status()["filed"] == 0
+    free[0] = 10**9
+    wait_until(lambda: filer.status()["filed"] == 5)
+    assert not filer.status()["waiting_for_disk"]
+    await filer.stop()
+    assert filed(settings) == originals(entries)
+
+
+async def test_a_stopped_worker_does_not_stop_the_stop(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    workers = Workers("tests.support.hostile:prepare")
+    await journal(settings.journal_dir, [make_entry(b"HANG\r\n")])
+    filer = Filer(settings, workers=workers)
+    await filer.start()
+    wait_until(lambda: workers.pid is not None)
+    async with asyncio.timeout(60):
+        await filer.stop()
+    assert filed(settings) == {}
+
+
+def test_marks_boil_down() -> None:
+    def mark(fate: Fate, *rcpts: int, code: int = 250) -> Mark:
+        return Mark("x", 1, rcpts, fate, code, "text", "h:25")
+
+    outcomes = Outcomes(3)
+    assert (outcomes.fate, outcomes.legacy, outcomes.keywords) == ("open", "pending", {"$Spooled"})
+    outcomes = outcomes.after(mark(Fate.FORWARDED, 0, 1, 2, 9)).after(mark(Fate.OPEN, 1, code=451))
+    assert outcomes.fate == "forwarded"  # nothing undoes a final fate
+    assert outcomes.keywords == frozenset()
+    outcomes = outcomes.after(mark(Fate.DEAD, 2, code=550))
+    assert (outcomes.fate, outcomes.legacy, outcomes.keywords) == ("dead", "550 text", {"$Dead"})
+    rejected = Outcomes(2).after(Mark("x", 1, answered=554))
+    assert (rejected.fate, rejected.keywords, rejected.passed) == ("rejected", {"$Rejected"}, False)
