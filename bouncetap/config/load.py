@@ -18,7 +18,7 @@ from bouncetap.config.options import BY_NAME, OPTIONS, RESERVED, SECTIONS
 from bouncetap.config.values import PATH
 
 ENVIRONMENT_PREFIX = "BOUNCETAP_"
-ENVIRONMENT_OTHERS = {"BOUNCETAP_CONFIG", "BOUNCETAP_CORPUS"}
+ENVIRONMENT_OTHERS = {"BOUNCETAP_CONFIG", "BOUNCETAP_CORPUS", "BOUNCETAP_WHOLE_CORPUS", "BOUNCETAP_KILL_ROUNDS"}
 SEARCHED = (Path("bouncetap.toml"), Path("/etc/bouncetap/bouncetap.toml"))
 
 
