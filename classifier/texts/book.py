@@ -1,44 +1,60 @@
-"""The phrases behind `judge()`, read and compiled once: `classifier/rules/texts/*.toml`.
+"""The phrases behind `judge()`, read and compiled once: `classifier/rules/texts/*.toml`, a file a language.
 
-A rule says a label (`says`) about a text: `optout`, `absent`, `complaint`... `where` tells what it is looked for in:
-`text` (new text, the default), `subject` or `both`. Rules and texts are folded alike (see `fold`). `words.toml`
-holds single words that mean something only where nothing else is said.
+A language's file says `language`, `dates` (dmy, mdy, ymd or ambiguous) and lists plain words: `subjects` (how its mail
+programs title an automatic answer), `away` (how people title a notice), `commands` (a message that is only one of
+these asks for an opt-out), `polite` (what may stand around a command), `months`. Its rules (`says` = the label) tell
+what new text says. A file without `language` holds rules only; there `where` = `subject` or `both` may say where to
+look. Rules, words and texts are folded alike (see `fold`), so that they are written as people write.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from classifier.rulebook import Hit, Rule, Rulebook, load_rules
 from classifier.texts.fold import fold, letters
 
 RULES = Path(__file__).parent.parent / "rules" / "texts"
+_GAP = "[^!?]{0,40}"  # `<g>`: a few words of the same sentence; full stops stay, for dates have them
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
+_BEHIND = r"\s?(?:[:\]\)\(,.!|#-]|$|\s)"
+_REPLIES = r"(?:\W{0,3}(?:re|aw|sv|vs|odp|antw|r|ri|rif|res|wg|tr|rv|fw|fwd|enc|vl|ynt|ilt|ref|atb|回复|回覆|答复|答覆|转发|轉寄|返信|회신|답장)\s?:\s?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """One language's file: its code, how it orders numeric dates, and its month names (folded patterns)."""
+
+    code: str
+    dates: str
+    months: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """Compiled rules and word lists. `end_words` ask to stop; `polite_words` may stand around them."""
+    """Compiled rules and word lists."""
 
     subject: Rulebook
     text: Rulebook
-    end_words: frozenset[str]
-    polite_words: frozenset[str]
+    commands: frozenset[str]
+    polite: frozenset[str]
+    languages: tuple[Language, ...]
 
     def asks_to_end(self, folded: str) -> bool:
         """Tell whether a short text is nothing but a word like "unsubscribe", with politeness around it."""
         if not folded or len(folded) > 80:
             return False
-        plain = " ".join(_WORD.findall(folded))
-        if plain in self.end_words:
+        words = _WORD.findall(folded)
+        if " ".join(words) in self.commands:
             return True
-        rest = [word for word in plain.split() if word not in self.polite_words]
-        return 0 < len(rest) <= 4 and (" ".join(rest) in self.end_words or all(w in self.end_words for w in rest))
+        rest = [word for word in words if word not in self.polite]
+        return 0 < len(rest) <= 4 and (" ".join(rest) in self.commands or all(word in self.commands for word in rest))
 
 
 def labels(hits: list[Hit]) -> Mapping[str, Hit]:
@@ -52,32 +68,61 @@ def labels(hits: list[Hit]) -> Mapping[str, Hit]:
 def folded(rule: Rule) -> Rule:
     """The rule as texts are folded; escapes and classes of the pattern language are ASCII and stay."""
     return replace(
-        rule, patterns=tuple(letters(p) for p in rule.patterns), unless=tuple(letters(p) for p in rule.unless),
-        example=fold(rule.example), counter_example=fold(rule.counter_example),
-    )  # fmt: skip
+        rule,
+        patterns=tuple(letters(p.replace("<g>", _GAP)) for p in rule.patterns),
+        unless=tuple(letters(p.replace("<g>", _GAP)) for p in rule.unless),
+        example=fold(rule.example),
+        counter_example=fold(rule.counter_example),
+    )
+
+
+@cache
+def tables() -> Mapping[str, Mapping[str, Any]]:
+    """The files by name (without suffix), as TOML gives them."""
+    return {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(RULES.glob("*.toml"))}
 
 
 @cache
 def rules() -> tuple[Rule, ...]:
-    """All rules of the directory, folded, in the order of the files' names."""
-    found: list[Rule] = []
-    for path in sorted(RULES.glob("*.toml")):
-        if path.name != "words.toml":
-            found.extend(folded(rule) for rule in load_rules(path, "says"))
-    return tuple(found)
+    """All written rules of the directory, folded, in the order of the files' names."""
+    return tuple(folded(rule) for name in tables() for rule in load_rules(RULES / f"{name}.toml", "says"))
+
+
+def _titles(code: str, table: Mapping[str, Any]) -> Iterable[Rule]:
+    """A language's word lists about subjects, as rules."""
+    for key, label, before in (("subjects", "auto", r"^\W{0,3}"), ("away", "absence", f"^{_REPLIES}*\\W{{0,3}}")):
+        words = table.get(key)
+        if words:
+            either = "|".join(re.escape(fold(word).strip()) for word in words)
+            yield Rule(f"texts.{code}.subject.{label}", label, (f"{before}(?:{either}){_behind(words)}",), fold(words[0]), "?")
+            if label == "auto":
+                again = f"^{_REPLIES}+\\W{{0,3}}(?:{either}){_behind(words)}"
+                yield Rule(f"texts.{code}.subject.{label}-re", "auto_re", (again,), "re: " + fold(words[0]), "?")
+
+
+def _behind(words: Iterable[str]) -> str:
+    return "" if any(ord(c) > 0xE00 for word in words for c in word) else _BEHIND  # no word breaks in CJK and Thai
 
 
 @cache
 def book() -> Book:
-    """The compiled book; built at the first call (about a second), then shared."""
-    words = tomllib.loads((RULES / "words.toml").read_text(encoding="utf-8"))
+    """The compiled book; built at the first call, then shared."""
+    spoken = {name: table for name, table in tables().items() if "language" in table}
+    titles = [rule for code, table in spoken.items() for rule in _titles(code, table)]
     return Book(
-        subject=Rulebook(r for r in rules() if r.attributes.get("where") in ("subject", "both")),
+        subject=Rulebook([*titles, *(r for r in rules() if r.attributes.get("where") in ("subject", "both"))]),
         text=Rulebook(r for r in rules() if r.attributes.get("where") != "subject"),
-        end_words=_plain(words["end"]),
-        polite_words=_plain(words["polite"]),
+        commands=_plain(tables(), "commands") - _plain({"": tables().get("words", {})}, "ambiguous"),
+        polite=frozenset(w for phrase in _plain(tables(), "polite") for w in phrase.split()),
+        languages=tuple(
+            Language(code, table.get("dates", "dmy"), tuple(letters(m) for m in table.get("months", ())))
+            for code, table in spoken.items()
+        ),
     )
 
 
-def _plain(table: Mapping[str, list[str]]) -> frozenset[str]:
-    return frozenset(" ".join(_WORD.findall(fold(word))) for group in table.values() for word in group)
+def _plain(tables: Mapping[str, Mapping[str, Any]], key: str) -> frozenset[str]:
+    """All words listed under a key, of plain lists and of tables of lists."""
+    lists = [table.get(key, []) for table in tables.values()]
+    flat = [words for item in lists for words in (item.values() if isinstance(item, dict) else [item])]
+    return frozenset(" ".join(_WORD.findall(fold(word))) for words in flat for word in words)

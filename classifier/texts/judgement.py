@@ -23,11 +23,12 @@ from classifier.texts.traits import Traits, traits
 from classifier.verdict import AutoReply, AutoReplyType, Evidence, Kind, Recipient
 
 MAX_TEXT_CHARS = 4000  # of folded new text; a notice or a demand stands at the head of a message
-_NOTICES = ("left", "moved", "unmonitored", "absent", "received")
 _TYPES = {
-    "left": AutoReplyType.LEFT, "moved": AutoReplyType.MOVED, "unmonitored": AutoReplyType.UNMONITORED,
-    "absent": AutoReplyType.VACATION, "received": AutoReplyType.TICKET,
+    "left": AutoReplyType.LEFT, "left3": AutoReplyType.LEFT, "moved": AutoReplyType.MOVED,
+    "unmonitored": AutoReplyType.UNMONITORED, "absence": AutoReplyType.VACATION, "absence3": AutoReplyType.VACATION,
+    "ticket": AutoReplyType.TICKET,
 }  # fmt: skip
+_NOTICES = tuple(_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Reading:
     @property
     def personal(self) -> bool:
         """The sender answers, orders or hands something over."""
-        return "personal" in self.says or "business" in self.says
+        return "person" in self.says or "business" in self.says
 
     def evidence(self, *names: str) -> tuple[Evidence, ...]:
         """What was found under these labels, with the headers' evidence."""
@@ -170,7 +171,7 @@ def _automatic(reading: Reading) -> Judgement | None:
     )
     return Judgement(
         Kind.AUTO_REPLY, min(0.99, 0.6 + 0.07 * points), people.sender(reading.message, reading.traits.targets, reading.context),
-        auto_reply=reply, evidence=reading.evidence("auto", "auto_re", "absence", *_NOTICES, "automatic"),
+        auto_reply=reply, evidence=reading.evidence("auto", "auto_re", *_NOTICES),
         alternatives=((Kind.HUMAN, why),) if why else (),
     )  # fmt: skip
 
@@ -189,14 +190,14 @@ def _points(reading: Reading) -> tuple[int, str]:
     points += 4 if "auto" in titled else 1 if "auto_re" in titled else 0
     points += 1 if titled.keys() & {"absence", "received"} else 0
     points += 2 if notice else 1 if "hint" in says and (facts.null_path or facts.to_return_path or facts.generated) else 0
-    points += 3 if "automatic" in says else 0
-    points += sum(name in says for name in ("thanks", "urgent", "later"))
+    points += 3 if "auto" in says else 0
+    points += sum(name in says for name in ("support",))
     points -= 2 if facts.bulk and not notice else 0
-    if not notice and "automatic" not in says and not facts.answer and "auto" not in titled and not titled.keys() & {"absence", "received"}:
+    if not notice and "auto" not in says and not facts.answer and "auto" not in titled and not titled.keys() & {"absence", "received"}:
         points = min(points, 3 if "hint" in says else 2)
     if reading.asks:
         against.append("it asks a question")
-    if "personal" in says or "business" in says:
+    if "person" in says or "business" in says:
         against.append("it answers or orders something")
     if not _short(reading, 1500):
         against.append("it is long")
@@ -205,8 +206,8 @@ def _points(reading: Reading) -> tuple[int, str]:
 
 def _title_type(reading: Reading) -> str | None:
     if "absence" in reading.titled or "hint" in reading.says:
-        return "absent"
-    return "received" if "received" in reading.titled else None
+        return "absence"
+    return "ticket" if "received" in reading.titled else None
 
 
 def _machine(reading: Reading) -> Judgement | None:
@@ -233,7 +234,7 @@ def _bulk(reading: Reading) -> Judgement | None:
 
 def _human(reading: Reading) -> Judgement:
     sure = 0.95 if reading.asks or reading.personal or reading.traits.person else 0.8
-    return Judgement(Kind.HUMAN, sure, people.sender(reading.message), evidence=reading.evidence("personal", "business"))
+    return Judgement(Kind.HUMAN, sure, people.sender(reading.message), evidence=reading.evidence("person", "business"))
 
 
 def _short(reading: Reading, limit: int) -> bool:
