@@ -21,6 +21,7 @@ from typing import Any
 import re2
 
 DEFAULT_RANK = 50
+SHARD = 500  # patterns to an automaton: beyond that RE2's cache of 8 MB overflows, and it is built again and again
 _OWN_KEYS = frozenset({"id", "patterns", "unless", "rank", "example", "counter_example"})
 
 
@@ -92,7 +93,7 @@ class Rulebook:
         ids = [rule.id for rule in self.rules]
         if len(set(ids)) != len(ids):
             raise RuleError(f"rule ids used twice: {sorted({i for i in ids if ids.count(i) > 1})}")
-        self._filter = re2.Filter()
+        self._filters: list[Any] = []
         self._owner: list[Rule] = []
         self._compiled: list[Any] = []
         self._unless: dict[str, Any] = {}
@@ -101,13 +102,15 @@ class Rulebook:
                 self._add(rule, pattern)
             if rule.unless:
                 self._unless[rule.id] = re2.compile("|".join(rule.unless))
-        if self._owner:
-            self._filter.Compile()
-            self._compiled = [self._filter.re(i) for i in range(len(self._owner))]
+        for filtered in self._filters:
+            filtered.Compile()
+        self._compiled = [self._filters[i // SHARD].re(i % SHARD) for i in range(len(self._owner))]
 
     def _add(self, rule: Rule, pattern: str) -> None:
+        if len(self._owner) % SHARD == 0:
+            self._filters.append(re2.Filter())
         try:
-            self._filter.Add(pattern)
+            self._filters[-1].Add(pattern)
         except re2.error as failure:
             raise RuleError(f"rule {rule.id}: {pattern!r}: {failure}") from None
         self._owner.append(rule)
@@ -118,7 +121,8 @@ class Rulebook:
             return []
         data = text.encode("utf-8", "replace")  # RE2 works on bytes: encoded once here, not once a pattern
         hits: dict[str, tuple[Rule, int, int]] = {}
-        for index in sorted(self._filter.Match(data) or ()):
+        matching = [n * SHARD + i for n, f in enumerate(self._filters) for i in sorted(f.Match(data) or ())]
+        for index in matching:
             found = self._compiled[index].search(data)
             if found is None:
                 continue

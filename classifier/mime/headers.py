@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import chain, islice
 from urllib.parse import unquote_to_bytes
 
 from classifier.mime.encodings import decode, header_text
 
 MAX_FIELDS = 5000
 MAX_HEADER_BYTES = 1 << 20
+_FEW = 8192  # bytes of header that cannot hold MAX_FIELDS fields
 
 _FIELD = re.compile(rb"^([!-9;-~]{1,200})[ \t]*:(.*(?:\n[ \t].*)*)", re.MULTILINE)
 _FIELD_LINE = re.compile(rb"[!-9;-~]{1,200}[ \t]*:")
@@ -26,43 +28,41 @@ class Headers:
     `get` gives the first field's text (unfolded, RFC 2047 decoded), `raw` its bytes as they stand.
     """
 
-    __slots__ = ("_fields", "_texts")
+    __slots__ = ("_all", "_first", "_texts")
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self._fields: dict[str, list[bytes]] = {}
+        self._all = [(name.lower(), body) for name, body in fields]
+        self._first = dict(reversed(self._all))
         self._texts: dict[str, str] = {}
-        for name, body in fields:
-            self._fields.setdefault(name.decode("ascii").lower(), []).append(body)
 
     def get(self, name: str) -> str | None:
         """Give the first field of that name as text, None where there is none."""
-        key = name.lower()
-        text = self._texts.get(key)
+        text = self._texts.get(name)
         if text is None:
-            bodies = self._fields.get(key)
-            if bodies is None:
+            body = self._first.get(name.lower().encode())
+            if body is None:
                 return None
-            text = self._texts[key] = header_text(bodies[0])
+            text = self._texts[name] = header_text(body)
         return text
 
     def get_all(self, name: str) -> list[str]:
         """Give all fields of that name as text, in order."""
-        return [header_text(body) for body in self._fields.get(name.lower(), ())]
+        key = name.lower().encode()
+        return [header_text(body) for field, body in self._all if field == key] if key in self._first else []
 
     def raw(self, name: str) -> bytes | None:
         """Give the first field's body as it stands (folds included), None where there is none."""
-        bodies = self._fields.get(name.lower())
-        return bodies[0] if bodies else None
+        return self._first.get(name.lower().encode())
 
     def names(self) -> list[str]:
         """List the lower-cased field names, in order of first appearance."""
-        return list(self._fields)
+        return list(dict.fromkeys(name.decode("ascii") for name, _ in self._all))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._fields
+        return isinstance(name, str) and name.lower().encode() in self._first
 
     def __len__(self) -> int:
-        return len(self._fields)
+        return len(self._first)
 
 
 def split(data: bytes, start: int, end: int) -> tuple[Headers, int, list[str]]:
@@ -86,15 +86,20 @@ def split(data: bytes, start: int, end: int) -> tuple[Headers, int, list[str]]:
     if stop - start > MAX_HEADER_BYTES:
         stop = start + MAX_HEADER_BYTES
         defects.append("header-too-long")
-    fields: list[tuple[bytes, bytes]] = []
-    at, whole = start, True
-    for match in _FIELD.finditer(data, start, stop):
-        whole = whole and match.start() <= at + 1
-        at = match.end()
-        fields.append(match.groups())  # type: ignore[arg-type]
+    if stop - start <= _FEW:
+        fields = _FIELD.findall(data, start, stop)
+    else:
+        fields = [match.groups() for match in islice(_FIELD.finditer(data, start, stop), MAX_FIELDS)]
         if len(fields) >= MAX_FIELDS:
             defects.append("too-many-fields")
             return Headers(fields), body, defects
+    # Each field is its name, a colon, its body and a line end: where the lengths do not add up, look for junk.
+    whole = sum(map(len, chain.from_iterable(fields))) + 2 * len(fields) - 1 == stop - start
+    if not whole and (junk := _JUNK_LINE.search(data, start, stop)):
+        defects.append("header-junk")
+        if not _FIELD.search(data, junk.end(), stop):
+            body = junk.start()
+    return Headers(fields), body, defects
     if (not whole or at + 1 < stop) and (junk := _JUNK_LINE.search(data, start, stop)):
         defects.append("header-junk")
         if not _FIELD.search(data, junk.end(), stop):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_ENHANCED = re.compile(r"(?<![\w.:/])(?<!\D-)#?([245])\.([0-7])\.(\d{1,3})(?![\w]|\.\d|-\d)")
+_ENHANCED = re.compile(r"([245])\.([0-7])\.(\d{1,3})(?![\w]|\.\d|-\d)")
+_WITHIN = re.compile(r"[\w.:/]$|\D-$")  # what stands before a number that is part of something longer
 _BEFORE_STRONG = re.compile(r"(?<![\w.])[245][0-5]\d[- ]['\"]?#?$")
 _BEFORE_VERSION = re.compile(r"(?:version|release|exim|sendmail|postfix|smtpd?|server|v|mta|php|rev)[ /]$")
 _REPLY_FIRST = re.compile(r"^\W{0,3}([245][0-5]\d)(?=[- ]|$)")
@@ -52,16 +53,20 @@ def enhanced_codes(folded: str) -> list[Code]:
     """All enhanced codes in a folded text, in order."""
     codes = []
     for found in _ENHANCED.finditer(folded):
-        before = folded[max(0, found.start() - 12) : found.start()]
-        if _BEFORE_VERSION.search(before):
+        start = found.start()
+        hashed = start > 0 and folded[start - 1] == "#"
+        if hashed and not _WITHIN.search(folded[max(0, start - 3) : start - 1]):
+            start -= 1
+        before = folded[max(0, start - 12) : start]
+        if (not hashed and _WITHIN.search(before)) or _BEFORE_VERSION.search(before):
             continue
         if _BEFORE_STRONG.search(before):
             weight = 3
-        elif found.group().startswith("#") or before.endswith(("(", "[", "#", '"', "'")) or found.start() == 0:
+        elif hashed or start == 0 or before.endswith(("(", "[", '"', "'")):
             weight = 2
         else:
             weight = 1
-        codes.append(Code(".".join(str(int(part)) for part in found.groups()), weight, found.start()))
+        codes.append(Code(".".join(str(int(part)) for part in found.groups()), weight, start))
     return codes
 
 
