@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection, make_url
 
 BUSY_TIMEOUT_S = 30.0
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
+SHRINK_MIN_PAGES = 100
 
 
 class IndexUnusable(RuntimeError):
@@ -72,9 +73,9 @@ class Index:
         with contextlib.closing(self.engine.raw_connection()) as connection:
             cursor = connection.cursor()
             free, total = (cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
-            if free * 4 < total or free < pages:
+            if free * 4 < total or free < SHRINK_MIN_PAGES:
                 return False
-            cursor.executescript(f"PRAGMA incremental_vacuum({pages})")
+            cursor.executescript(f"PRAGMA incremental_vacuum({pages}); PRAGMA wal_checkpoint(PASSIVE)")
             return bool(cursor.execute("PRAGMA freelist_count").fetchone()[0] < free)
 
     def close(self) -> None:

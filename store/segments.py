@@ -39,7 +39,6 @@ _FRAME_MAGIC = b"BTF1"
 _FRAME = struct.Struct("<4sBIIII26s")  # magic, dictionary, stored, annotation, original and verdict bytes, id
 _CRC = struct.Struct("<I")
 _FRAME_HEADER_BYTES = _FRAME.size + _CRC.size
-_IOV_MAX = 512
 
 
 class DamagedFrame(Exception):
@@ -230,14 +229,12 @@ class SegmentWriter:
         return segment
 
     def _write(self, segment: _OpenSegment) -> None:
-        buffers, segment.buffers = segment.buffers, []
-        for start in range(0, len(buffers), _IOV_MAX):
-            piece = buffers[start : start + _IOV_MAX]
-            left = memoryview(b"".join(piece))
-            while left:
-                count = self._files.pwrite(segment.fd, left, segment.written_bytes)  # type: ignore[arg-type]
-                segment.written_bytes += count
-                left = left[count:]
+        left = memoryview(b"".join(segment.buffers))
+        segment.buffers = []
+        while left:
+            count = self._files.pwritev(segment.fd, [left], segment.written_bytes)
+            segment.written_bytes += count
+            left = left[count:]
 
     def _close(self, key: tuple[str, str]) -> None:
         self._files.close(self._open.pop(key).fd)

@@ -13,8 +13,10 @@ from proxy.journal import Entry, Fate, JournalWriter, Mark
 from proxy.journal.records import unstuffed
 from proxy.journal.stream import FILED, list_streams, read_cursor
 from proxy.settings import JournalSettings
+from store.accounts import Accounts
 from store.errors import CommandError, StartError
 from store.filer import Filer, FilingLoop
+from store.imap.roles import FlagChange
 from store.mailboxes import Mailboxes
 from store.outcomes import Outcomes
 from store.quarantine import Quarantine
@@ -110,9 +112,6 @@ async def test_a_message_waits_for_the_senders_answer(tmp_path: Path) -> None:
 
 
 def admin_expunges(quarantine: Quarantine, mailboxes: Mailboxes) -> None:
-    from store.accounts import Accounts
-    from store.imap.roles import FlagChange
-
     Accounts(quarantine.index).add("root", "x", "admin")
     mailboxes.store(HARD, "root", [1, 2], FlagChange(set_bits=4))
     assert mailboxes.expunge(HARD, "root") == [1, 2]
@@ -162,7 +161,7 @@ async def test_a_worker_that_cannot_start_is_no_messages_fault(tmp_path: Path) -
     loop.close()
 
 
-@pytest.mark.parametrize("call", ["open", "pwrite", "fdatasync"])
+@pytest.mark.parametrize("call", ["create", "pwritev", "fdatasync"])
 async def test_a_failing_disk_delays_and_loses_nothing(tmp_path: Path, call: str) -> None:
     settings = settings_for(tmp_path)
     entries = [make_entry() for _ in range(5)]
