@@ -144,7 +144,7 @@ class Connection:
         except (ConnectionError, ssl.SSLError):
             pass
         except asyncio.CancelledError:
-            await self.bye("the server is stopping")
+            await self.bye("the server is stopping, or your account has changed")
             raise
         finally:
             await self.session.leave()

@@ -41,12 +41,12 @@ async def run(s: Session, request: Fetch, *, uid: bool) -> bytes:
     marks = any(item.section is not None and not item.peek for item in items) and not view.read_only
     missing = False
     for indices in _chunks(view, view.resolve(request.messages, uid=uid), names):
-        present = [(i, p) for i in indices if (p := view.position(i)) >= 0]
+        present, positions = view.present(indices)
         missing = missing or len(present) < len(indices)
-        if not names <= _LIGHT:
-            missing |= not await _heavy(s, view, items, present, names, marks=marks)
+        if names <= _LIGHT:
+            await s.out.send(_light(view, items, present, positions))
         else:
-            await s.out.send(_light(view, items, present))
+            missing |= not await _heavy(s, view, items, list(zip(present, positions, strict=True)), names, marks=marks)
     return b"OK [EXPUNGEISSUED] some of the messages have gone" if missing else b"OK done"
 
 
@@ -72,22 +72,38 @@ def _chunks(view: View, spans: Sequence[range], names: set[str]) -> Iterator[Seq
         yield chunk
 
 
-def _light(view: View, items: Sequence[FetchItem], present: Sequence[tuple[int, int]]) -> bytes:
-    """Responses from memory alone."""
-    values = [_COLUMN_VALUES[item.name] for item in items]
-    names = [item.name.encode() + b" " for item in items]
-    parts = list(zip(names, values, strict=True))
-    return b"".join(
-        b"* %d FETCH (%b)\r\n" % (index + 1, b" ".join([name + value(view, p) for name, value in parts]))
-        for index, p in present
-    )
+def _light(view: View, items: Sequence[FetchItem], indices: Sequence[int], positions: Sequence[int]) -> bytes:
+    """Responses from memory alone, column by column: this is what a client asks of all messages."""
+    numbers = [b"* %d FETCH (" % (index + 1) for index in indices]
+    columns = [_COLUMN_VALUES[item.name](view, positions) for item in items]
+    rows = map(b" ".join, zip(*columns, strict=True))
+    return b"".join([number + row + b")\r\n" for number, row in zip(numbers, rows, strict=True)])
 
 
-_COLUMN_VALUES: dict[str, Callable[[View, int], bytes]] = {
-    "UID": lambda view, p: b"%d" % view.columns.uids[p],
-    "FLAGS": lambda view, p: view.flags(p),
-    "INTERNALDATE": lambda view, p: internal_date(view.columns.received_s[p]),
-    "RFC822.SIZE": lambda view, p: b"%d" % view.columns.sizes[p],
+def _flags(view: View, positions: Sequence[int]) -> list[bytes]:
+    return [b"FLAGS %b" % view.flags(p) for p in positions]
+
+
+def _uids(view: View, positions: Sequence[int]) -> list[bytes]:
+    uids = view.columns.uids
+    return [b"UID %d" % uids[p] for p in positions]
+
+
+def _sizes(view: View, positions: Sequence[int]) -> list[bytes]:
+    sizes = view.columns.sizes
+    return [b"RFC822.SIZE %d" % sizes[p] for p in positions]
+
+
+def _dates(view: View, positions: Sequence[int]) -> list[bytes]:
+    received_s = view.columns.received_s
+    return [b"INTERNALDATE " + internal_date(received_s[p]) for p in positions]
+
+
+_COLUMN_VALUES: dict[str, Callable[[View, Sequence[int]], list[bytes]]] = {
+    "UID": _uids,
+    "FLAGS": _flags,
+    "INTERNALDATE": _dates,
+    "RFC822.SIZE": _sizes,
 }
 
 
@@ -140,7 +156,7 @@ def _value(view: View, item: FetchItem, position: int, described: tuple[bytes, b
     if item.section is not None:
         return _section(item, shown)
     if item.name in _COLUMN_VALUES:
-        return name + b" " + _COLUMN_VALUES[item.name](view, position)
+        return _COLUMN_VALUES[item.name](view, (position,))[0]
     if item.name == "BODY":
         return b"BODY " + describe(shown).body
     assert described is not None

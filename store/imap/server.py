@@ -33,9 +33,11 @@ _STOP_S = 5.0
 class ImapServer:
     """The part. `addresses` are those listened on, plain ones first, once `start` has returned."""
 
-    def __init__(self, settings: ImapSettings, *, login_delay_s: float = 0.5) -> None:
+    def __init__(self, settings: ImapSettings, *, login_delay_s: float = 0.5, recheck_s: float = 5.0) -> None:
         self._settings = settings
         self._login_delay_s = login_delay_s
+        self._recheck_s = recheck_s
+        self._rechecking: asyncio.Task[None] | None = None
         self._servers: list[asyncio.Server] = []
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._by_address: Counter[str] = Counter()
@@ -54,8 +56,10 @@ class ImapServer:
         except (IndexUnusable, SQLAlchemyError, OSError) as error:
             raise StartError(f"imap: {error}") from error
         self._backend = Backend(Mailboxes(self._quarantine), poll_interval_s=settings.poll_interval_s)
-        self._guard = LoginGuard(Accounts(self._quarantine.index).verify, first_delay_s=self._login_delay_s)
+        self._accounts = Accounts(self._quarantine.index)
+        self._guard = LoginGuard(self._accounts.verify, first_delay_s=self._login_delay_s)
         await self._backend.start()
+        self._rechecking = asyncio.create_task(self._recheck())
         try:
             for listen in settings.listen:
                 await self._listen(listen, None)
@@ -65,6 +69,22 @@ class ImapServer:
             await self.stop()
             raise StartError(f"imap: cannot listen: {error}") from error
         log.info("listening", addresses=[f"{host}:{port}" for host, port in self.addresses])
+
+    async def _recheck(self) -> None:
+        """End the sessions of accounts that have been removed or given another role."""
+        while True:
+            await asyncio.sleep(self._recheck_s)
+            for name in {c.session.account for c in self._connections} - {None}:
+                try:
+                    role = await asyncio.to_thread(self._accounts.role, str(name))
+                except SQLAlchemyError as error:
+                    log.warning("recheck_failed", error=type(error).__name__)
+                    break
+                for connection, task in list(self._connections.items()):
+                    session = connection.session
+                    if session.account == name and session.role.name != role:
+                        log.info("session_ended", account=name, why="account changed")
+                        task.cancel()
 
     async def _listen(self, address: str, tls: ssl.SSLContext | None) -> None:
         host, colon, port = address.rpartition(":")
@@ -108,7 +128,7 @@ class ImapServer:
         try:
             await connection.run()
         except asyncio.CancelledError:
-            pass  # only `stop` cancels, and it awaits us
+            pass  # by `stop`, which awaits us, or by `_recheck`
         except Exception:
             log.exception("connection_failed", peer=address)
         finally:
@@ -125,6 +145,8 @@ class ImapServer:
         """Say goodbye to all, wait for what runs, close. Bounded."""
         for server in self._servers:
             server.close()
+        if self._rechecking is not None:
+            self._rechecking.cancel()
         tasks = list(self._connections.values())
         for task in tasks:
             task.cancel()

@@ -7,7 +7,7 @@ index here is a sequence number minus one.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from store.imap.columns import Columns
 from store.imap.scanner import ImapSyntaxError, SequenceSet
@@ -84,6 +84,13 @@ class View:
         if self.generation == self.columns.generation:
             return index
         return self.columns.position(self.uids[index])
+
+    def present(self, indices: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Of some messages of this view, the indices and the positions of those that are still there."""
+        if self.generation == self.columns.generation:
+            return indices, indices
+        pairs = [(index, position) for index in indices if (position := self.position(index)) >= 0]
+        return [index for index, _ in pairs], [position for _, position in pairs]
 
     def flags(self, position: int) -> bytes:
         """The flags of the message at a position of the columns, in parentheses."""

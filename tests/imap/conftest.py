@@ -32,7 +32,7 @@ async def server(filled: Filled) -> AsyncIterator[ImapServer]:
 
 @pytest.fixture
 async def connect(server: ImapServer) -> AsyncIterator[Connect]:
-    """`await connect("anna")`: a client that is logged in; without a name, one that is not."""
+    """Gives clients: with a user's name one that is logged in, else one that is not."""
     clients: list[Client] = []
 
     async def one(user: str = "") -> Client:

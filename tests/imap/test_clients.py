@@ -210,7 +210,7 @@ async def test_mutt(server: ImapServer, tmp_path: Path) -> None:
 
 async def _until_mutt_has_synced(port: int) -> None:
     async with asyncio.timeout(40):
-        while not await asyncio.to_thread(_mutt_has_synced, port):
+        while not await asyncio.to_thread(_mutt_has_synced, port):  # noqa: ASYNC110 (another process)
             await asyncio.sleep(0.2)
 
 

@@ -215,7 +215,7 @@ async def test_search(connect: Connect, criteria: bytes, found: bytes) -> None:
 async def test_search_results_and_charsets(connect: Connect) -> None:
     c = await connect("rita")
     await c.ok(HARD)
-    *told, done = await c.ask(b"UID SEARCH RETURN (MIN MAX COUNT ALL) NOT 3")
+    *told, _ = await c.ask(b"UID SEARCH RETURN (MIN MAX COUNT ALL) NOT 3")
     assert re.fullmatch(rb'\* ESEARCH \(TAG "t\d+"\) UID COUNT 4 MIN 1 MAX 5 ALL 1:2,4:5', told[0])
     assert (await c.ask(b"SEARCH CHARSET x-unknown SUBJECT a"))[-1].startswith(b" NO [BADCHARSET (")
     assert (await c.ask(b"SEARCH CHARSET us-ascii SUBJECT {1+}\r\n\xe9"))[-1].startswith(b" NO [BADCHARSET (")
