@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import replace
 
 from classifier import addresses
 from classifier.context import NO_CONTEXT, Context
@@ -102,32 +101,32 @@ def _recipient(case: Case, report: Report, prose: str, origin: str | None) -> Re
     if original and case.address and original.lower() == case.address.lower():
         original = None
     action = case.action or {"5": "failed", "4": "delayed", "2": "delivered"}.get((case.status or "")[:1])
-    base = Recipient(
-        address=case.address or original, original=original, action=action, status=case.status, dsn_status=case.status,
-        diagnostic=case.diagnostic or None, remote_mta=case.remote_mta, evidence=tuple(case.evidence),
-        confidence=report.confidence,
-    )  # fmt: skip
-    if action in _DONE:
-        category, against = REASONS[Reason.DELIVERED]
-        return replace(base, reason=Reason.DELIVERED, category=category, counts_against=against, final=True)
-    if report.rule.startswith("flufl."):
-        category, against = REASONS[Reason.UNKNOWN]
-        return replace(base, reason=Reason.UNKNOWN, category=category, counts_against=against, confidence=0.4)
+    address = case.address or original
+    evidence = tuple(case.evidence)
+    if action in _DONE or report.rule.startswith("flufl."):
+        reason = Reason.DELIVERED if action in _DONE else Reason.UNKNOWN
+        category, against = REASONS[reason]
+        return Recipient(
+            address=address, original=original, action=action, status=case.status, dsn_status=case.status,
+            reply_code=case.reply_code, reason=reason, category=category, counts_against=against,
+            diagnostic=case.diagnostic or None, remote_mta=case.remote_mta, evidence=evidence,
+            final=True if action in _DONE else None, confidence=report.confidence if action in _DONE else 0.4,
+        )  # fmt: skip
     finding = explain(
         Facts(
             diagnostic=case.diagnostic, status=case.status, reply_code=case.reply_code, action=action,
             remote_mta=case.remote_mta, reporting_mta=report.reporting_mta, address=case.address, human_text=prose[:8000],
         )
     )  # fmt: skip
-    final = (
-        finding.final
-        if finding.final is not None
-        else (True if action == "failed" else False if action == "delayed" else None)
-    )
-    return replace(
-        base, reason=finding.reason, category=finding.category, counts_against=finding.counts_against,
-        status=finding.status or case.status, status_derived=finding.status_derived, reply_code=finding.reply_code,
-        confidence=min(finding.confidence, report.confidence), final=final, evidence=base.evidence + finding.evidence,
+    final = finding.final
+    if final is None and action in ("failed", "delayed"):
+        final = action == "failed"
+    return Recipient(
+        address=address, original=original, action=action, status=finding.status or case.status, dsn_status=case.status,
+        status_derived=finding.status_derived, reply_code=finding.reply_code, reason=finding.reason,
+        category=finding.category, counts_against=finding.counts_against, diagnostic=case.diagnostic or None,
+        remote_mta=case.remote_mta, final=final, confidence=min(finding.confidence, report.confidence),
+        evidence=evidence + finding.evidence,
     )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ import re2
 DEFAULT_RANK = 50
 SHARD = 500  # patterns to an automaton: beyond that RE2's cache of 8 MB overflows, and it is built again and again
 _OWN_KEYS = frozenset({"id", "patterns", "unless", "rank", "example", "counter_example"})
+# Hits of so many short texts are remembered, then forgotten all at once (2 MB a book at most).
+_REMEMBERED, _REMEMBERED_LENGTH = 4096, 400
 
 
 class RuleError(ValueError):
@@ -97,6 +99,7 @@ class Rulebook:
         self._owner: list[Rule] = []
         self._compiled: list[Any] = []
         self._unless: dict[str, Any] = {}
+        self._known: dict[str, list[Hit]] = {}  # most refusals are the same few thousand sentences
         for rule in self.rules:
             for pattern in rule.patterns:
                 self._add(rule, pattern)
@@ -119,6 +122,20 @@ class Rulebook:
         """All rules found in `text` (lower case), each once, at its leftmost match, in the order of the book."""
         if not text or not self._owner:
             return []
+        if len(text) > _REMEMBERED_LENGTH:
+            return self._search(text)
+        hits = self._known.get(text)
+        if hits is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known = {}
+            hits = self._known[text] = self._search(text)
+        return list(hits)
+
+    def forget(self) -> None:
+        """Drop what is remembered of texts searched before (for measuring)."""
+        self._known = {}
+
+    def _search(self, text: str) -> list[Hit]:
         data = text.encode("utf-8", "replace")  # RE2 works on bytes: encoded once here, not once a pattern
         hits: dict[str, tuple[Rule, int, int]] = {}
         matching = [n * SHARD + i for n, f in enumerate(self._filters) for i in sorted(f.Match(data) or ())]

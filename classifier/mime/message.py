@@ -47,6 +47,7 @@ class Part:
         self._number = number
         self._depth = depth
         self._place = kind
+        self._children: list[Part] | None = None
         self.headers, self._body_at, defects = split(data, *span)
         tree.parts += 1
         if defects:
@@ -58,10 +59,12 @@ class Part:
         if "/" not in self.content_type:
             self.content_type = "text/plain" if self.content_type in ("", "text") else self.content_type + "/x"
 
-    @cached_property
+    @property
     def children(self) -> list[Part]:
         """The parts below, in order; an embedded message is its part's only child."""
-        return self._tree.below(self)
+        if self._children is None:
+            self._children = self._tree.below(self)
+        return self._children
 
     @property
     def path(self) -> str:

@@ -91,7 +91,7 @@ def explain(facts: Facts) -> Finding:
     text = Text(facts.diagnostic, MAX_DIAGNOSTIC)
     proses = [Text(part, MAX_PROSE) for part in _about(facts.address, facts.human_text[:MAX_PROSE])]
     prose = proses[-1] if proses else Text("", 0)
-    text_codes, prose_codes = enhanced_codes(text.folded), enhanced_codes(prose.folded)
+    text_codes = enhanced_codes(text.folded)
     reply = facts.reply_code or reply_code(text.folded)
     own_code = best_code(text_codes) or field
     codes = _Codes(
@@ -102,20 +102,25 @@ def explain(facts: Facts) -> Finding:
     found = _by_rules(book, text, codes, receiver, "diagnostic")
     told = _lookup(book.codes, own_code)
     below = VAGUE_TEXT if told is not None and told.telling else PROSE
+    told_enough = any(c.tier >= PROSE for c in found)
+    prose_codes: list[Code] = []
+    if not told_enough or specificity(own_code) == 0:
+        prose_codes = enhanced_codes(prose.folded)
     for prose in proses:
-        if any(c.tier >= PROSE for c in found):
+        if told_enough or any(c.tier >= PROSE for c in found):
             break
         prose_codes = enhanced_codes(prose.folded)
         codes = replace(codes, reply=codes.reply or reply_code(prose.folded))
         found += _by_rules(book, prose, codes, receiver, "prose", at_most=below)
     status = _status(field, text_codes, prose_codes, max(found, key=lambda c: c.weight, default=None))
-    found += _by_codes(book, status, reply or reply_code(prose.folded), text)
+    reply = reply or reply_code(prose.folded)
+    found += _by_codes(book, status, reply, text)
     if action == "delayed" and all(c.reason is Reason.UNKNOWN for c in found):
         found.append(_UNTOLD_DELAY)
     best = max(found, key=lambda c: c.weight, default=None)
     if best is not None and codes.stage == "mail" and best.reason in _OF_RECIPIENTS:
         best = replace(best, reason=Reason.SENDER_REJECTED)
-    return _finding(facts, best, status, reply or reply_code(prose.folded), action)
+    return _finding(facts, best, status, reply, action)
 
 
 def _about(address: str | None, prose: str) -> list[str]:
