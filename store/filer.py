@@ -30,7 +30,7 @@ from proxy.journal.records import unstuffed
 from proxy.journal.stream import publish_filed
 from store import metrics
 from store.errors import CommandError, StartError
-from store.expiry import Clock, Expiry, ExpiryBlocked
+from store.expiry import Clock, Due, Expiry, ExpiryBlocked
 from store.filing import BatchFiler, Filing, load_cursors
 from store.index import IndexUnusable
 from store.prepare import Job
@@ -66,6 +66,24 @@ def filer_lock(state_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def expire_now(quarantine: Quarantine, *, force: bool) -> int:
+    """One whole expiry pass, without a filer running; returns how many entries went.
+
+    Raises Locked, ExpiryBlocked, OSError, SQLAlchemyError.
+    """
+    with filer_lock(quarantine.settings.state_dir):
+        filer = BatchFiler(quarantine)
+        try:
+            return sum(Expiry(quarantine, filer).steps(force=force))
+        finally:
+            filer.close()
+
+
+def due_now(quarantine: Quarantine) -> list[Due]:
+    """What an expiry pass would remove now, by folder."""
+    return Expiry(quarantine, BatchFiler(quarantine)).due()
 
 
 class FilingLoop:

@@ -1,0 +1,212 @@
+"""Commands on what has been filed: export, message, expire."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from bouncetap.cli.options import loaded, table, takes_config, tell
+from bouncetap.config import Config
+from bouncetap.config.for_store import store_settings
+from bouncetap.config.values import parse_duration
+from bouncetap.control import Unreachable, ask
+from classifier.verdict import Category, Kind
+
+if TYPE_CHECKING:
+    from store.lookup import Found
+    from store.quarantine import Quarantine
+
+
+@contextmanager
+def _quarantine(config: Config) -> Iterator[Quarantine]:
+    """The open quarantine; what goes wrong with it is one clear line."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from store.index import IndexUnusable
+    from store.quarantine import NotThere, Quarantine
+    from store.segments import DamagedFrame
+
+    try:
+        opened = Quarantine.open(store_settings(config))
+        try:
+            yield opened
+        finally:
+            opened.close()
+    except NotThere as error:
+        raise click.ClickException(f"{error} is neither in the quarantine nor in the journal") from None
+    except BrokenPipeError:
+        raise
+    except (IndexUnusable, DamagedFrame, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    except SQLAlchemyError as error:
+        raise click.ClickException(f"index: {getattr(error, 'orig', None) or error}") from None
+
+
+def _since(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int:
+    """Unix time in ns of an ISO date or time (UTC unless it says otherwise), or of so long ago."""
+    if value is None:
+        return 0
+    try:
+        return time.time_ns() - int(parse_duration(value) * 1e9)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter("an ISO date or time such as 2026-11-24, or a duration such as 24h") from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e9)
+
+
+@click.command()
+@click.option("--kind", "kinds", multiple=True, type=click.Choice([str(k) for k in Kind]), help="Only these kinds.")
+@click.option("--category", "categories", multiple=True, type=click.Choice([str(c) for c in Category]),
+              help="Only these categories.")  # fmt: skip
+@click.option("--since", "since_ns", callback=_since, help="Received since then (2026-11-24, or 24h for the last day).")
+@click.option("--format", "format_", type=click.Choice(["csv", "jsonl"]), default="jsonl", show_default=True,
+              help="One JSON object a message, or one line a recipient.")  # fmt: skip
+@click.option("--cursor", "name", help="Go on where the export of this name stopped, and remember how far it came.")
+@takes_config
+def export(kinds: tuple[str, ...], categories: tuple[str, ...], since_ns: int, format_: str, name: str | None) -> None:
+    """Verdicts for other systems, oldest first."""
+    from store import export as store_export
+
+    selection = store_export.Selection(kinds, categories, since_ns)
+    with _quarantine(loaded(serving=False)) as quarantine:
+        after = store_export.cursor(quarantine, name) if name else 0
+        out: TextIO = click.get_text_stream("stdout")
+        lines = csv.DictWriter(out, store_export.CSV_COLUMNS)
+        if format_ == "csv":
+            lines.writeheader()
+        for page in store_export.pages(quarantine, selection, after, full=format_ == "jsonl"):
+            for row in page.rows:
+                if format_ == "csv":
+                    lines.writerows(store_export.flat(row))
+                else:
+                    out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            out.flush()
+            if name:
+                store_export.move_cursor(quarantine, name, page.last_pk)
+
+
+@click.command()
+@click.argument("message_id")
+@click.option("--raw", is_flag=True, help="Write the exact original to standard output, and nothing else.")
+@click.option("--resend", is_flag=True, help="Send it to the handler again.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with the whole verdict.")
+@takes_config
+def message(message_id: str, raw: bool, resend: bool, as_json: bool) -> None:
+    """One message: its verdict and its fate."""
+    from store import lookup
+
+    if raw + resend + as_json > 1:
+        raise click.UsageError("--raw, --resend and --json exclude each other")
+    config = loaded(serving=resend)
+    with _quarantine(config) as quarantine:
+        if raw:
+            sys.stdout.buffer.write(lookup.original(quarantine, message_id))
+            sys.stdout.buffer.flush()
+        elif resend:
+            _resend(config, quarantine, lookup.find(quarantine, message_id))
+        else:
+            found = lookup.find(quarantine, message_id)
+            whole = lookup.verdict(quarantine, message_id) if found.filed else {}
+            if as_json:
+                fates = json.loads(found.outcomes.to_json())["told"]
+                shown = [list(entry) for entry in found.entries]
+                click.echo(json.dumps({**found.facts, **whole, "outcomes": fates, "entries": shown}))
+            else:
+                click.echo("\n".join(_described(found, whole)))
+
+
+def _described(found: Found, verdict: dict[str, Any]) -> Iterator[str]:
+    facts = found.facts
+    yield f"id:        {facts['id']}"
+    yield f"received:  {facts['received']} from {facts['peer']} ({facts['helo']}), {facts['size_bytes']} bytes"
+    yield f"envelope:  <{facts['envelope_from']}> -> {', '.join(facts['envelope_to'])}"
+    answered = {None: "not answered yet", 0: "no answer (recovered after a crash)"}
+    yield f"sender:    {answered.get(facts['answered'], facts['answered'])}"
+    yield f"handler:   {facts['fate']}: {facts['legacy']}"
+    for told in found.outcomes.told:
+        at = datetime.fromtimestamp(told.at_ns / 1e9, UTC).isoformat(timespec="seconds")
+        who = ", ".join(facts["envelope_to"][rcpt] for rcpt in told.rcpts[:5])
+        more = f" and {len(told.rcpts) - 5} more" if len(told.rcpts) > 5 else ""
+        yield f"           {who}{more}: {told.fate} {told.code} {told.text} ({told.host}, {at})"
+    if not found.filed:
+        yield "quarantine: not filed yet"
+        return
+    yield f"sha256:    {facts['sha256']}"
+    yield f"kind:      {facts['kind']} ({facts['confidence']:.2f})" + (", unparsable" if facts["unparsable"] else "")
+    yield f"category:  {facts['category']}" + (f" ({facts['reason']})" if facts["reason"] else "")
+    for person in verdict.get("recipients", [])[:20]:
+        words = (person["address"], person["action"], person["status"], person["reason"], person["diagnostic"])
+        yield "  who:     " + " ".join(str(word) for word in words if word)
+    if verdict.get("auto_reply"):
+        yield "  auto:    " + " ".join(str(word) for word in verdict["auto_reply"].values() if word)
+    if facts["opt_out"]:
+        yield "  opt-out: yes"
+    for evidence in verdict.get("evidence", [])[:20]:
+        yield f"  because: {evidence['rule']}: {evidence['text'][:100]!r}"
+    for folder, uid, flagged, keywords in found.entries:
+        yield f"folder:    {folder}, UID {uid}, {keywords}{', held (flagged)' if flagged else ''}"
+
+
+def _resend(config: Config, quarantine: Quarantine, found: Found) -> None:
+    from store import lookup
+
+    ident = found.facts["id"]
+    path = lookup.wire_file(quarantine, ident)
+    try:
+        answer = tell(
+            config, "proxy", "resend", timeout_s=300, id=ident, path=str(path),
+            mail_arg=found.mail_arg.decode("utf-8", "surrogateescape"), rcpt_args=[arg.decode("utf-8", "surrogateescape") for arg in found.rcpt_args],
+        )  # fmt: skip
+    finally:
+        path.unlink(missing_ok=True)
+    for reply in answer["replies"]:
+        click.echo(reply)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only tell what would go.")
+@click.option("--force", is_flag=True, help="The clock is right: expire although it has moved, or after a long pause.")
+@takes_config
+def expire(dry_run: bool, force: bool) -> None:
+    """Remove what is past its folder's retention now, in the running filer or by itself."""
+    config = loaded(serving=False)
+    if dry_run:
+        from store.filer import due_now
+
+        with _quarantine(config) as quarantine:
+            rows = [(d.folder, d.messages, d.bytes, d.held) for d in due_now(quarantine)]
+        click.echo(table(rows, ["folder", "would go", "bytes", "held by \\Flagged"]))
+        return
+    click.echo(f"removed {_expired(config, force=force)}")
+
+
+def _expired(config: Config, *, force: bool) -> int:
+    from store.expiry import ExpiryBlocked
+    from store.filer import Locked, expire_now
+
+    try:
+        answer = asyncio.run(ask(config.state_dir, "filer", "expire", timeout_s=3600, force=force))
+        return int(answer["removed"])
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    except Unreachable:  # it does not run
+        pass
+    with _quarantine(config) as quarantine:
+        try:
+            return expire_now(quarantine, force=force)
+        except Locked as error:
+            raise click.ClickException(f"{error}, but does not answer") from None
+        except ExpiryBlocked as error:
+            raise click.ClickException(f"expiry has stopped: {error}") from None
