@@ -293,9 +293,9 @@ class Delivery:
 
     def unanswered(self, id: str) -> None:  # noqa: A002  the journal's own name for it
         """The sender has gone without its reply: its resend is a duplicate that we caused."""
-        self._resends.pop(id, None)
         job = self._jobs.get(id)
         if job is None:  # a resend's own reply got lost too, or the first copy's resend has been answered meanwhile
+            self._resends.pop(id, None)
             return
         self._forget(job)
         self._journal.append_mark(Mark(id, time.time_ns(), answered=0))

@@ -196,7 +196,7 @@ TAIL = """
   duplicate. A refusal that comes too late makes a dead letter: we never generate mail.
 - **A handler that stops reading** before it has the whole message cannot have taken it: not in doubt.
 - **5 failures in a row** open the circuit breaker: messages go to the spool at once, without waiting, and one
-  message a second probes. So they do while more messages wait for a connection than the deadline allows for.
+  message a second probes. The same goes while more messages wait for a connection than the deadline allows for.
 - **Without a journal** (disk full, EIO, an fsync that hangs) the deadline does not apply: the sender waits for the
   handler, gets its reply verbatim, or `451 4.3.0`; with `on_failure = "defer"` it gets `452 4.3.1`, and the handler
   gets nothing.
