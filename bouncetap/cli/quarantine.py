@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -82,7 +82,7 @@ def export(kinds: tuple[str, ...], categories: tuple[str, ...], since_ns: int, f
     selection = store_export.Selection(kinds, categories, since_ns)
     with _quarantine(loaded(serving=False)) as quarantine:
         after = store_export.cursor(quarantine, name) if name else 0
-        out: TextIO = click.get_text_stream("stdout")
+        out = sys.stdout
         lines = csv.DictWriter(out, store_export.CSV_COLUMNS)
         if format_ == "csv":
             lines.writeheader()
@@ -162,13 +162,14 @@ def _described(found: Found, verdict: dict[str, Any]) -> Iterator[str]:
 def _resend(config: Config, quarantine: Quarantine, found: Found) -> None:
     from store import lookup
 
+    def text(argument: bytes) -> str:
+        return argument.decode("utf-8", "surrogateescape")
+
     ident = found.facts["id"]
     path = lookup.wire_file(quarantine, ident)
+    envelope = {"mail_arg": text(found.mail_arg), "rcpt_args": [text(argument) for argument in found.rcpt_args]}
     try:
-        answer = tell(
-            config, "proxy", "resend", timeout_s=300, id=ident, path=str(path),
-            mail_arg=found.mail_arg.decode("utf-8", "surrogateescape"), rcpt_args=[arg.decode("utf-8", "surrogateescape") for arg in found.rcpt_args],
-        )  # fmt: skip
+        answer = tell(config, "proxy", "resend", timeout_s=300, id=ident, path=str(path), **envelope)
     finally:
         path.unlink(missing_ok=True)
     for reply in answer["replies"]:

@@ -1,0 +1,138 @@
+"""`bouncetap export`, `message`, `expire` on a real state directory, with and without a running filer."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from proxy.journal import Entry
+from proxy.journal.records import unstuffed
+from store import export, lookup
+from store.accounts import Accounts
+from store.filer import FilingLoop
+from store.imap.roles import FlagChange
+from store.mailboxes import Mailboxes
+from store.quarantine import Quarantine
+from store.settings import DAY_S
+from tests.support.store import bounce, file_all, journal, make_entry, settings_for
+
+ODD = b"..starts with a dot\r\nbare\rcr\nlf\x00nul \xff\r\n..\r\n"
+HARD = "Bounces/Hard"
+
+
+def command(path: Path, *args: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BOUNCETAP_")}
+    config = path / "bouncetap.toml"
+    return subprocess.run(
+        [sys.executable, "-m", "bouncetap", "--config", str(config), *args],
+        capture_output=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    (tmp_path / "bouncetap.toml").write_text(
+        f'state_dir = "{tmp_path}"\n[proxy]\ndomains = ["b.example"]\n[legacy]\nhosts = ["127.0.0.1:1"]\n'
+    )
+    return tmp_path
+
+
+def fill(path: Path, *entries: Entry) -> None:
+    quarantine = Quarantine.open(settings_for(path))
+    file_all(quarantine, *entries)
+    quarantine.close()
+
+
+def test_raw_is_the_exact_original(state: Path) -> None:
+    entry = make_entry(ODD)
+    fill(state, entry)
+    done = command(state, "message", entry.id, "--raw")
+    assert done.stdout == unstuffed(ODD)
+    shown = command(state, "message", entry.id).stdout.decode()
+    assert hashlib.sha256(unstuffed(ODD)).hexdigest() in shown
+    as_json = json.loads(command(state, "message", "--json", entry.id).stdout)
+    assert (as_json["id"], as_json["fate"], as_json["answered"]) == (entry.id, "forwarded", 250)
+    unknown = command(state, "message", "01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    assert unknown.returncode == 1
+    assert unknown.stderr.count(b"\n") == 1
+    assert command(state, "message", entry.id, "--raw", "--resend").returncode == 2
+    assert command(state, "message", entry.id, "--resend").returncode == 1  # no proxy runs
+    assert not list((state / "run").glob(".resend*"))
+
+
+async def test_a_message_that_is_only_in_the_journal(state: Path) -> None:
+    entry = make_entry(ODD)
+    await journal(state / "journal", [entry])
+    assert command(state, "message", entry.id, "--raw").stdout == unstuffed(ODD)
+    assert b"not filed yet" in command(state, "message", entry.id).stdout
+
+
+def test_export_resumes(state: Path) -> None:
+    first = [make_entry(bounce(b"u%d@example.org" % n)) for n in range(3)] + [make_entry(b"Subject: x\r\n\r\nhi\r\n")]
+    fill(state, *first)
+
+    def exported(*args: str) -> list[dict[str, object]]:
+        return [json.loads(line) for line in command(state, "export", *args).stdout.splitlines()]
+
+    rows = exported("--cursor", "crm", "--kind", "bounce")
+    assert [row["id"] for row in rows] == [entry.id for entry in first[:3]]
+    assert rows[0]["recipients"][0]["diagnostic"]  # type: ignore[index]
+    assert exported("--cursor", "crm", "--kind", "bounce") == []
+    later = make_entry(bounce(b'=formula,"q"@example.org'))
+    fill(state, later)
+    assert [row["id"] for row in exported("--cursor", "crm", "--kind", "bounce")] == [later.id]
+    assert len(exported()) == 5
+    assert len(exported("--since", "1h")) == 5
+    assert exported("--since", "2099-01-01") == []
+    assert command(state, "export", "--since", "yesterday").returncode == 2
+    lines = list(csv.DictReader(io.StringIO(command(state, "export", "--format", "csv").stdout.decode())))
+    assert [line["id"] for line in lines] == [entry.id for entry in [*first, later]]
+    assert lines[0]["address"] == "u0@example.org"
+    assert lines[0]["recipient_category"] == "hard"
+
+
+def test_pages_and_verdicts(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "PAGE_ROWS", 2)
+    entries = [make_entry() for _ in range(5)]
+    fill(state, *entries)
+    rows = list(export.verdicts(settings_for(state)))
+    assert [row["id"] for row in rows] == [entry.id for entry in entries]
+    assert rows[0]["sha256"] == hashlib.sha256(entries[0].wire).hexdigest()
+    assert rows[0]["recipients"][0]["reason"] == "bad_mailbox"
+    assert rows[0]["folder"] == HARD
+
+
+@pytest.mark.parametrize("wire", [ODD, b".\r\n..\r\n", b"", b"\r\n"])
+def test_stuffing_is_undone_by_unstuffing(wire: bytes) -> None:
+    assert unstuffed(lookup.stuffed(unstuffed(wire))) == unstuffed(wire)
+
+
+def test_expire_alone(state: Path) -> None:
+    old = [make_entry(received_ns=time.time_ns() - 40 * DAY_S * 10**9) for _ in range(3)]
+    fill(state, *old, make_entry())
+    quarantine = Quarantine.open(settings_for(state))
+    Accounts(quarantine.index).add("ann", "x", "admin")
+    Mailboxes(quarantine).store(HARD, "ann", [2], FlagChange(flagged=True))
+    quarantine.close()
+    dry = command(state, "expire", "--dry-run").stdout.decode()
+    assert HARD in dry
+    assert dry.split()[-3] == "2"
+    assert command(state, "expire").stdout == b"removed 2\n"
+    assert command(state, "message", old[1].id, "--raw").stdout == unstuffed(old[1].wire)
+    loop = FilingLoop(settings_for(state))
+    blocked = command(state, "expire")
+    loop.close()
+    assert blocked.returncode == 1
+    assert b"another filer" in blocked.stderr
