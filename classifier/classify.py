@@ -14,7 +14,7 @@ from classifier.context import NO_CONTEXT, Context
 from classifier.mime import Headers, Message, parse
 from classifier.reasons.explain import explain
 from classifier.reasons.facts import Facts
-from classifier.reports import arf, dsn, mdn, ndr, returned, secondopinion
+from classifier.reports import arf, dsn, forged, mdn, ndr, returned, secondopinion
 from classifier.reports.model import Case, Report
 from classifier.texts import judge
 from classifier.verdict import REASONS, Evidence, Kind, Reason, Recipient, Verdict, unparsable
@@ -58,12 +58,18 @@ def _report(message: Message, report: Report, context: Context, digest: str) -> 
     if not prose:
         prose, copied = returned.before(message.text)
     copy = returned.find(message, copied)
+    forgery = forged.find(message, report, copy, context)
+    if forgery:
+        why_not = f"{forgery[0].rule}: no mail system writes such a notice"
+        return Verdict(
+            Kind.OTHER, 0.95, digest, authentic=False, evidence=forgery, alternatives=((Kind.BOUNCE, why_not),)
+        )  # fmt: skip
     token = next((t for to in context.envelope_to if (t := addresses.return_path_token(to, context.patterns))), None)
     kind = _kind(report.cases)
-    cases = [c for c in report.cases if kind is Kind.DELIVERED or c.action not in _DONE]
-    alone = len(cases) == 1
+    waiting = [c for c in report.cases if kind is Kind.DELIVERED or c.action not in _DONE]
+    alone = waiting[0] if len(waiting) == 1 else None
     origin = (token.address if token else None) or (_copied_to(copy) if alone else None)
-    people = tuple(_recipient(c, report, prose, origin if alone else None) for c in cases)
+    people = tuple(_recipient(c, report, prose, origin if c is alone else None) for c in report.cases)
     evidence = list(report.evidence)
     for person in people[:_WORST_SHOWN]:
         evidence.extend(person.evidence)

@@ -232,7 +232,7 @@ def _status(field: str | None, text_codes: list[Code], prose_codes: list[Code], 
     text_code = best_code(text_codes, None if from_prose else near)
     prose_code = best_code(prose_codes, near if from_prose else None)
     order = (prose_code, text_code, field) if from_prose else (text_code, field, prose_code)
-    return next((c for c in order if specificity(c) > 0), None) or next((c for c in order if c), None)
+    return next((c for c in order if specificity(c) > 0), None) or text_code or field or prose_code
 
 
 def _finding(facts: Facts, best: _Candidate | None, status: str | None, reply: int | None, action: str) -> Finding:

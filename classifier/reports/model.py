@@ -36,4 +36,5 @@ class Report:
     human_text: str = ""
     copied_text: str = ""
     forwarded: bool = False
+    names_people: bool = True  # the report itself says who was not reached
     evidence: list[Evidence] = field(default_factory=list)

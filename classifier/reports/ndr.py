@@ -89,6 +89,7 @@ def find(message: Message, context: Context) -> Report | None:
         return None
     prose, copied = returned.before(message.text)
     prose = prose[:MAX_PROSE]
+    in_subject = {hit.rule.label for hit in book().search(message.subject.lower())}
     hits = book().search(f"{message.subject}\n{prose}".lower())
     signals = {hit.rule.label for hit in hits}
     forwarded = False
@@ -100,15 +101,16 @@ def find(message: Message, context: Context) -> Report | None:
         sure, forwarded = 0.85, True
     elif (
         "failed" in signals
-        and (returned.find(message, "") is not None or _null(message, context))
+        and (returned.find(message, "") is not None or null_path(message, context))
         and _subject_says(message)
     ):
         sure = 0.8
     else:
         return None
     copy = returned.find(message, copied)
-    delayed = "delayed" in signals and "final" not in signals
-    report = Report("ndr", _cases(message, prose, failed_header, copy, delayed, context), sure)
+    delayed = ("delayed" in signals and "final" not in signals) or ("delayed" in in_subject and "failed" not in in_subject)
+    report = Report("ndr", [], sure)
+    report.cases, report.names_people = _cases(message, prose, failed_header, copy, delayed, context)
     report.human_text, report.copied_text = prose[:8000], copied
     report.forwarded = forwarded
     report.evidence = [Evidence(hit.rule.id, "", -1, hit.text[:200]) for hit in hits]
@@ -117,7 +119,8 @@ def find(message: Message, context: Context) -> Report | None:
     return report
 
 
-def _null(message: Message, context: Context) -> bool:
+def null_path(message: Message, context: Context) -> bool:
+    """Tell whether the message is known to have come with the null reverse-path (RFC 5321 section 4.5.5)."""
     return context.envelope_from == "" or (message.headers.get("return-path") or "").strip() == "<>"
 
 
@@ -129,7 +132,7 @@ def _may_be_notice(message: Message, context: Context) -> bool:
     """Cheap test for what no mail system signs: a forwarding rule's copy, or a null path, and a telling subject."""
     if "auto-submitted" in message.headers and "replied" in (message.headers.get("auto-submitted") or ""):
         return False
-    if "x-ms-exchange-inbox-rules-loop" in message.headers or _null(message, context):
+    if "x-ms-exchange-inbox-rules-loop" in message.headers or null_path(message, context):
         return True
     return message.root.content_type.startswith("multipart/") and _subject_says(message)
 
@@ -168,7 +171,8 @@ def _sns(message: Message) -> Report | None:
 
 def _cases(
     message: Message, prose: str, failed_header: list[str], copy: Headers | None, delayed: bool, context: Context
-) -> list[Case]:
+) -> tuple[list[Case], bool]:
+    """One case a recipient, and whether the notice itself names any."""
     senders = {a.address.lower() for f in ("to", "from") for a in addresses.find(message.headers.get(f) or "", 20)}
     if copy is not None:
         senders |= {
@@ -181,6 +185,7 @@ def _cases(
     else:
         best = min((m.tier for m in mentions), default=9)
         wanted = list(dict.fromkeys(m.address for m in mentions if m.tier == best))
+    names_people = bool(wanted)
     if not wanted:
         wanted = _from_elsewhere(message, prose, copy, context)
     places = sorted((m.start, m.address.lower()) for m in mentions if m.tier <= 2)
@@ -192,7 +197,8 @@ def _cases(
         if origin and addresses.valid(origin[1]) and origin[1].lower() != address.lower():
             case.original = origin[1]
         cases.append(case)
-    return cases or [Case(action="delayed" if delayed else "failed", diagnostic=prose[:MAX_DIAGNOSTIC])]
+    cases = cases or [Case(action="delayed" if delayed else "failed", diagnostic=prose[:MAX_DIAGNOSTIC])]
+    return cases, names_people
 
 
 def _mentions(prose: str, senders: set[str]) -> list[_Mention]:

@@ -1,0 +1,70 @@
+"""Phishing that dresses up as a delivery notice: what a mail system never writes, and what it never leaves out.
+
+A genuine notice says whom it did not reach or returns what was sent; it never asks for a click to keep a password,
+to release messages or to enlarge a mailbox. What names nobody, returns nothing and wants a link followed is no notice.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+from classifier.context import Context
+from classifier.mime import Headers, Message
+from classifier.reports import ndr
+from classifier.reports.model import Report
+from classifier.rulebook import Rulebook, load_rules
+from classifier.verdict import Evidence
+
+_RULES = Path(__file__).parent.parent / "rules" / "reports" / "lures.toml"
+_LINK = re.compile(rb"href\s{0,4}=\s{0,4}[\"']?\s{0,4}(?:https?://|//|data:)[^\s\"'<>]{1,120}|https?://[^\s\"'<>]{1,120}", re.IGNORECASE)
+_PROGRAM = re.compile(r"\.(?:exe|scr|pif|com|bat|cmd|vbs?|js|jse|lnk|hta|iso|img|html?|shtml|zip|rar|7z|ace|gz)$", re.IGNORECASE)
+_SCRIPTS = ("x-php-originating-script", "x-php-script", "x-source-args")
+_SEARCHED = 64 * 1024
+
+
+@cache
+def book() -> Rulebook:
+    """Compile the phrases of `rules/reports/lures.toml`, once."""
+    return Rulebook(load_rules(_RULES, "signal"))
+
+
+def find(message: Message, report: Report, copy: Headers | None, context: Context) -> tuple[Evidence, ...]:
+    """Say what shows that a notice in prose is forged; empty where it may well be genuine."""
+    if report.rule != "ndr" or copy is not None or "x-failed-recipients" in message.headers:
+        return ()
+    named, null = report.names_people, ndr.null_path(message, context)
+    if named and null:
+        return ()
+    lures = book().search(f"{message.subject}\n{report.human_text}".lower())
+    link = _link(message)
+    found = [Evidence(hit.rule.id, "", -1, hit.text[:200]) for hit in lures]
+    if link:
+        found.append(Evidence("forged.link", "", -1, link))
+    if not named:
+        found.append(Evidence("forged.nobody-named"))
+    script = next((name for name in _SCRIPTS if name in message.headers), None)
+    if script:
+        found.append(Evidence("forged.sent-by-script", "", -1, script))
+    program = "" if named else _program(message)
+    if program:
+        found.append(Evidence("forged.attachment", "", -1, program))
+    strong = any(e.rule.startswith("ndr.strong") for e in report.evidence)
+    asks = bool(lures and link)
+    hollow = not named and not null and ((link and not strong) or script or program)
+    return tuple(found) if asks or hollow else ()
+
+
+def _link(message: Message) -> str:
+    for part in message.walk():
+        if part.content_type.startswith("text/") and part.disposition != "attachment":
+            found = _LINK.search(part.decoded(_SEARCHED))
+            if found:
+                return found[0].decode("utf-8", "replace")[:200]
+    return ""
+
+
+def _program(message: Message) -> str:
+    names = (part.filename or "" for part in message.walk())
+    return next((name[:200] for name in names if _PROGRAM.search(name)), "")
