@@ -1,8 +1,9 @@
 """The filer: journal to quarantine, and expiry. One thread does it all in turns; nothing it meets ends it.
 
 A step takes what the journal's tail has (`tail.py`), has it classified (`workers.py`), files it (`filing.py`) and
-publishes the cursor; a batch that fails is kept and tried again, ever more patiently. While the disk has less than
-`reserve_bytes` free it only expires. A lock in the state directory makes sure that there is one filer.
+publishes the cursor; the next batch is being classified meanwhile. A batch that fails is kept and tried again, ever
+more patiently. While the disk has less than `reserve_bytes` free it only expires. A lock in the state directory makes
+sure that there is one filer.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import queue
 import shutil
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ from store.tail import Batch, Tail
 from store.uidvalidity import Mirror
 from store.workers import Workers, WorkerUnusable
 
-BATCH_BYTES = 64 * 1024 * 1024
+BATCHES = 2  # one is filed while the next is classified
+BATCH_BYTES = 32 * 1024 * 1024
 RETRY_MIN_S, RETRY_MAX_S = 0.25, 30.0
 GAUGES_EVERY_S = 1.0
 STOP_TIMEOUT_S = 20.0
@@ -123,13 +125,15 @@ class FilingLoop:
         self._expiry_done: list[Future[int]] = []
         self._pass_removed = 0
         self._tail: Tail | None = None
-        self._batch: Batch | None = None
-        self._filings: list[Filing] | None = None
+        self._batches: deque[Batch] = deque()  # read, and not filed yet
+        self._prepared: deque[Future[list[Filing]]] = deque()  # what is made of them
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
         self._gauges_at = 0.0
 
     def close(self) -> None:
         """Ends the worker, closes everything. The loop must not be running any more."""
         self._workers.close()
+        self._preparing.shutdown(cancel_futures=True)
         if self._tail is not None:
             self._tail.close()
         with contextlib.suppress(*_TROUBLE):
@@ -155,7 +159,7 @@ class FilingLoop:
     @property
     def lag_s(self) -> float:
         """Seconds since the whole journal was filed; 0 if it is."""
-        return time.monotonic() - self.caught_up if self._batch is not None or self.backlog_bytes else 0.0
+        return time.monotonic() - self.caught_up if self._batches or self.backlog_bytes else 0.0
 
     def step(self) -> bool:
         """Do what there is to do now, within seconds; False if there was nothing. Raises one of _TROUBLE."""
@@ -175,24 +179,32 @@ class FilingLoop:
     # -- filing --------------------------------------------------------------------------------------------------
 
     def _file_some(self) -> bool:
-        if self._batch is None:
+        """File the oldest batch; the next one is being classified meanwhile."""
+        while len(self._batches) < BATCHES:
             batch = self._take()
             if not batch:
-                self.caught_up = time.monotonic()
-                return False
-            self._batch, self._filings = batch, None
+                break
+            self._batches.append(batch)
+            self._prepared.append(self._preparing.submit(self._prepare, batch))
+        if not self._batches:
+            self.caught_up = time.monotonic()
+            return False
+        batch = self._batches[0]
         free = self._free_bytes(self.settings.state_dir)
-        self.waiting_for_disk = bool(self._batch.decided) and free < self.settings.reserve_bytes
+        self.waiting_for_disk = bool(batch.decided) and free < self.settings.reserve_bytes
         metrics.DISK_WAITING.set(self.waiting_for_disk)
         if self.waiting_for_disk:
             return False
-        if self._filings is None:
-            with metrics.PREPARE_SECONDS.time():
-                self._filings = self._prepared(self._batch)
+        try:
+            filings = self._prepared[0].result()
+        except WorkerUnusable:
+            self._prepared[0] = self._preparing.submit(self._prepare, batch)
+            raise
         with metrics.BATCH_SECONDS.time():
-            self._filer.file(self._filings, self._batch.marks, self._batch.cursors)
-        self._committed(self._batch, self._filings)
-        self._batch = self._filings = None
+            self._filer.file(filings, batch.marks, batch.cursors)
+        self._batches.popleft()
+        self._prepared.popleft()
+        self._committed(batch, filings)
         return True
 
     def _take(self) -> Batch:
@@ -209,7 +221,7 @@ class FilingLoop:
             self._tail = None
             raise
 
-    def _prepared(self, batch: Batch) -> list[Filing]:
+    def _prepare(self, batch: Batch) -> list[Filing]:
         originals = [unstuffed(decided.entry.wire) for decided in batch.decided]
         jobs = [
             Job(
@@ -224,7 +236,8 @@ class FilingLoop:
             )
             for decided, original in zip(batch.decided, originals, strict=True)
         ]
-        made = self._workers.prepare(jobs)
+        with metrics.PREPARE_SECONDS.time():
+            made = self._workers.prepare(jobs)
         return [
             Filing(decided.entry, original, prepared, decided.outcomes)
             for decided, original, prepared in zip(batch.decided, originals, made, strict=True)

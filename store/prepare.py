@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from classifier import classify
 from classifier.context import Context, Patterns
@@ -106,11 +107,22 @@ def _prepared(job: Job, verdict: Verdict, described: Callable[[bytes], bytes]) -
         envelope_from=return_path,
         envelope_to=envelope_to,
         annotation=head,
-        verdict=json.dumps(verdict.to_json(), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"),
+        verdict=_json(verdict),
         imap_envelope=description.envelope,
         imap_bodystructure=description.bodystructure,
         header_bytes=description.header_size,
     )
+
+
+def _json(verdict: Verdict) -> bytes:
+    """`verdict.to_json()` as bytes, without the deep copy that makes that slow."""
+    fields = {**_fields(verdict), "category": verdict.category}
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=_fields).encode("utf-8", "replace")
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """A dataclass with slots, one level deep."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _people(verdict: Verdict) -> list[dict[str, object]]:
