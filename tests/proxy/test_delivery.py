@@ -13,7 +13,7 @@ from proxy.journal.audit import find
 from tests.support.handler import HANG, RESET, Gate, Handler, Later, serving
 from tests.support.inbound import on_both_loops
 from tests.support.journal import FaultyFiles, Stuck
-from tests.support.outbound import BODY, RCPT, Tap, incoming, tapping, unique
+from tests.support.outbound import BODY, RCPT, Tap, incoming, tapping, unique, until
 
 BODIES = [
     b"",
@@ -339,12 +339,13 @@ async def test_stopping_leaves_what_is_unfinished_to_the_next_life(
 ) -> None:
     monkeypatch.setattr("proxy.delivery.STOP_GRACE_S", 0.2)
     wire = unique()
-    async with serving(Handler(script={"dot": HANG})) as handler, tapping(tmp_path, handler, deadline_s=0.1) as tap:
-        assert "queued as" in await tap.send(wire)
+    async with serving(Handler(script={"dot": HANG})) as handler:
+        async with tapping(tmp_path, handler, deadline_s=0.1) as tap:
+            assert "queued as" in await tap.send(wire)
         assert [len(handler.attempts), handler.accepted] == [1, 0]
         handler.script.clear()
         async with tapping(tmp_path, handler) as tap:
-            await tap.until(lambda: handler.accepted == 1)
+            await until(lambda: handler.accepted == 1)
             assert handler.messages[0].wire == wire
 
 
