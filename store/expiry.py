@@ -3,7 +3,8 @@ r"""Expiry: what has been in its folder for longer than the folder's retention g
 A pass is a series of small transactions (`steps`), so that filing goes on in between: entries first (a message goes
 with its last entry), then whole segments in which nothing lives any more are unlinked, and what still lives in mostly
 dead ones past their time (held by `\Flagged`, or moved to another folder) is carried over into a new segment: one
-transaction with the row, the unlink comes after. Files that no row knows, left by a crash, are swept.
+transaction with the row, the unlink comes after. Files that no row knows, left by a crash, are swept. Crash points:
+`entries_expired`, `segment_row_deleted`, `carried`, and those of appending.
 
 No clock is believed blindly: expiry stops, until it is forced, if the wall clock has moved more than an hour against
 the monotonic one, or if the last pass before a restart is more than two days ago.
@@ -161,6 +162,7 @@ class Expiry:
                     uids = [uid for (uid,) in connection.execute(query)]
                     remove(connection, pk, sorted(uids))
                 if uids:
+                    self._filer.point("entries_expired")
                     metrics.EXPIRED.labels(name).inc(len(uids))
                     yield len(uids)
                 if len(uids) < BATCH_ENTRIES:
@@ -176,6 +178,7 @@ class Expiry:
                 this = sa.and_(segments.c.pk == pk, segments.c.live_messages == 0)
                 gone = connection.execute(sa.delete(segments).where(this)).rowcount
             if gone:
+                self._filer.point("segment_row_deleted")
                 self._filer.forget_segment(path)
                 self._unlink(path)
             yield 0
@@ -232,6 +235,7 @@ class Expiry:
             self._filer.segments.sync()
             if moved:
                 self._repoint(segment_pk, moved)
+                self._filer.point("carried")
         except BaseException:
             self._filer.abandon()
             raise

@@ -109,7 +109,6 @@ class FilingLoop:
         self.backlog_bytes = 0
         self.caught_up = time.monotonic()
         self._free_bytes = free_bytes or (lambda path: shutil.disk_usage(path).free)
-        self._files = files or Files()
         self._lock = contextlib.ExitStack()
         self._lock.enter_context(filer_lock(settings.state_dir))
         try:
@@ -117,7 +116,7 @@ class FilingLoop:
         except BaseException:
             self._lock.close()
             raise
-        self._filer = BatchFiler(self.quarantine, self._files)
+        self._filer = BatchFiler(self.quarantine, files)
         self._workers = workers or Workers()
         self._mirror = Mirror(self.quarantine.index, settings.state_dir)
         self.expiry = Expiry(self.quarantine, self._filer, clock)
@@ -246,7 +245,7 @@ class FilingLoop:
     def _committed(self, batch: Batch, filings: list[Filing]) -> None:
         for stream, cursor in batch.cursors.items():
             publish_filed(self.settings.journal_dir, stream, cursor.lsn)
-        self._files.point("published")
+        self._filer.point("published")
         self.filed += len(filings)
         for kind, count in Counter(filing.prepared.kind for filing in filings).items():
             metrics.FILED.labels(kind).inc(count)

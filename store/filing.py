@@ -167,6 +167,10 @@ class BatchFiler:
             self._segment_pks[path] = int(made.scalar_one())
         return self._segment_pks[path]
 
+    def point(self, name: str) -> None:
+        """A named crash point has been reached: tests die here."""
+        self._files.point(name)
+
     def forget_segment(self, path: str) -> None:
         """End a segment whose row has gone."""
         self.segments.close_path(path)

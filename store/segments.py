@@ -87,10 +87,15 @@ def newest_dictionary() -> int:
     return number
 
 
-def pack(frame: Frame, compressor: Any, dictionary: int) -> tuple[bytes, bytes]:
+def compressor(dictionary: int) -> Any:
+    """One for the frames of one writer."""
+    return zstd.ZstdCompressor(level=LEVEL, zstd_dict=_dictionary(dictionary))
+
+
+def pack(frame: Frame, squeeze: Any, dictionary: int) -> tuple[bytes, bytes]:
     """(header, compressed payload)."""
     payload = b"".join((frame.annotation, frame.original, frame.verdict))
-    stored = compressor.compress(payload, compressor.FLUSH_FRAME)
+    stored = squeeze.compress(payload, squeeze.FLUSH_FRAME)
     lengths = (len(stored), len(frame.annotation), len(frame.original), len(frame.verdict))
     header = _FRAME.pack(_FRAME_MAGIC, dictionary, *lengths, frame.id.encode("ascii"))
     return header + _CRC.pack(zlib.crc32(stored, zlib.crc32(header))), stored
@@ -154,7 +159,7 @@ class SegmentWriter:
         self._dirty: set[tuple[str, str]] = set()
         self._new_dirs: set[Path] = set()
         self._dictionary = newest_dictionary()
-        self._compressor = zstd.ZstdCompressor(level=LEVEL, zstd_dict=_dictionary(self._dictionary))
+        self._compressor = compressor(self._dictionary)
 
     @property
     def open_paths(self) -> set[str]:

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from proxy.journal.records import unstuffed
+from store.accounts import Accounts
 from store.filer import Filer, FilingLoop
-from tests.support.store import bounce, contents, journal, make_entry, run_until_idle, settings_for, wait_until
+from store.imap.roles import FlagChange
+from store.mailboxes import Mailboxes
+from store.quarantine import Quarantine
+from store.settings import DAY_S
+from tests.support.store import (
+    bounce,
+    contents,
+    file_all,
+    journal,
+    make_entry,
+    run_until_idle,
+    settings_for,
+    wait_until,
+)
 
 POINTS = ["segment_appended", "segment_synced", "index_committed", "published"]
 
@@ -61,3 +77,30 @@ async def test_killed_at_any_time(tmp_path: Path) -> None:
     run_until_idle(loop)
     assert contents(loop.quarantine) == {entry.id: unstuffed(entry.wire) for entry in entries}
     loop.close()
+
+
+@pytest.mark.parametrize("point", ["entries_expired", "segment_row_deleted", "carried", "segment_synced"])
+async def test_killed_while_expiring(tmp_path: Path, point: str) -> None:
+    settings = settings_for(tmp_path)
+    old_ns = time.time_ns() - 40 * DAY_S * 10**9
+    old = [make_entry(bounce() + os.urandom(500).hex().encode() + b"\r\n", received_ns=old_ns) for _ in range(40)]
+    new = [make_entry() for _ in range(3)]
+    quarantine = Quarantine.open(settings)
+    file_all(quarantine, *old, *new)
+    Accounts(quarantine.index).add("ann", "x", "admin")
+    mailboxes = Mailboxes(quarantine)
+    mailboxes.store("Bounces/Hard", "ann", [7, 21], FlagChange(flagged=True))
+    shown = dict(mailboxes.shown("Bounces/Hard", [7, 21, 41]))
+    kept = {entry.id: unstuffed(entry.wire) for entry in (old[6], old[20], *new)}
+    assert start(tmp_path, point, 1).wait() == -signal.SIGKILL
+    for ident, original in kept.items():
+        assert quarantine.original(ident) == original
+    loop = FilingLoop(settings)
+    run_until_idle(loop)
+    assert contents(quarantine) == kept
+    assert dict(mailboxes.shown("Bounces/Hard", [7, 21, 41])) == shown
+    with quarantine.index.read() as connection:
+        known = {path for (path,) in connection.exec_driver_sql("SELECT path FROM segments")}
+    assert {f"{p.parent.name}/{p.name}" for p in (tmp_path / "quarantine").rglob("*.seg")} == known
+    loop.close()
+    quarantine.close()

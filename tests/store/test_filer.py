@@ -212,11 +212,11 @@ def test_marks_boil_down() -> None:
         return Mark("x", 1, rcpts, fate, code, "text", "h:25")
 
     outcomes = Outcomes(3)
-    assert (outcomes.fate, outcomes.legacy, outcomes.keywords) == ("open", "pending", {"$Spooled"})
+    assert (outcomes.fate, outcomes.legacy, outcomes.keywords) == ("open", "pending", frozenset({"$Spooled"}))
     outcomes = outcomes.after(mark(Fate.FORWARDED, 0, 1, 2, 9)).after(mark(Fate.OPEN, 1, code=451))
     assert outcomes.fate == "forwarded"  # nothing undoes a final fate
     assert outcomes.keywords == frozenset()
     outcomes = outcomes.after(mark(Fate.DEAD, 2, code=550))
-    assert (outcomes.fate, outcomes.legacy, outcomes.keywords) == ("dead", "550 text", {"$Dead"})
+    assert (outcomes.fate, outcomes.legacy, outcomes.keywords) == ("dead", "550 text", frozenset({"$Dead"}))
     rejected = Outcomes(2).after(Mark("x", 1, answered=554))
-    assert (rejected.fate, rejected.keywords, rejected.passed) == ("rejected", {"$Rejected"}, False)
+    assert (rejected.fate, rejected.keywords, rejected.passed) == ("rejected", frozenset({"$Rejected"}), False)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store import segments
-from store.segments import DamagedFrame, Frame, SegmentWriter, newest_dictionary, unpack, zstd
+from store.segments import DamagedFrame, Frame, SegmentWriter, newest_dictionary, unpack
 
 ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 BODY = st.binary(max_size=500)
@@ -18,8 +18,7 @@ BODY = st.binary(max_size=500)
 
 def packed(frame: Frame) -> bytes:
     number = newest_dictionary()
-    compressor = zstd.ZstdCompressor(level=3, zstd_dict=segments._dictionary(number))
-    return b"".join(segments.pack(frame, compressor, number))
+    return b"".join(segments.pack(frame, segments.compressor(number), number))
 
 
 @given(BODY, BODY, BODY)
