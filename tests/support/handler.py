@@ -31,7 +31,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -88,7 +88,7 @@ class Handler:
     after DATA, through a small window. `proxy` expects a PROXY v2 header first.
     """
 
-    script: dict[str, Action | list[Action]] = field(default_factory=dict)
+    script: dict[str, Any] = field(default_factory=dict)  # of Action, or a list of them
     extensions: tuple[str, ...] = EXTENSIONS
     rcpts: dict[bytes, bytes] = field(default_factory=dict)
     slow: bool = False
@@ -134,7 +134,7 @@ class Handler:
 
     def action(self, stage: str) -> Action | None:
         """What the script says for this time; None: the usual."""
-        action = self.script.get(stage)
+        action: Action | list[Action] | None = self.script.get(stage)
         if isinstance(action, list):
             return action.pop(0) if action else None
         return action

@@ -46,8 +46,12 @@ class Session:
 
     async def open(self) -> Session:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-        await self.reply()
-        await self.say(b"EHLO sender.example.net\r\n")
+        try:
+            await self.reply()
+            await self.say(b"EHLO sender.example.net\r\n")
+        except (OSError, EOFError):
+            self.close()
+            raise
         return self
 
     async def send(self, mail: Mail) -> bytes:
@@ -74,7 +78,7 @@ class Session:
                 return line
 
     def close(self) -> None:
-        self._writer.close()
+        self._writer.transport.abort()
 
 
 async def send_all(port: int, mails: Iterable[Mail]) -> list[bytes]:
