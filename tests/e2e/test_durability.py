@@ -47,6 +47,8 @@ class Load:
                     session = session or await Session(self._tap.smtp_port).open()
                     reply = await session.send(mail)
                 except (OSError, EOFError):
+                    if session is not None:
+                        session.close()
                     session = None
                     self.resent += 1
                     await asyncio.sleep(0.05)
