@@ -44,7 +44,18 @@ class Book:
     text: Rulebook
     commands: frozenset[str]
     polite: frozenset[str]
-    languages: tuple[Language, ...]
+    languages: Mapping[str, Language]
+    common: Mapping[str, tuple[str, ...]]
+    speaks: Mapping[str, str]
+
+    def read(self, text: str, tongues: frozenset[str] | None, title: bool = False) -> Mapping[str, Hit]:
+        """The first hit of each label in a folded text (a subject if `title`); rules of other languages do not count."""
+        found: dict[str, Hit] = {}
+        for hit in (self.subject if title else self.text).search(text):
+            code = self.speaks.get(hit.rule.id)
+            if tongues is None or code is None or code in tongues:
+                found.setdefault(hit.rule.label, hit)
+        return found
 
     def asks_to_end(self, folded: str) -> bool:
         """Tell whether a short text is nothing but a word like "unsubscribe", with politeness around it."""
@@ -55,14 +66,6 @@ class Book:
             return True
         rest = [word for word in words if word not in self.polite]
         return 0 < len(rest) <= 4 and (" ".join(rest) in self.commands or all(word in self.commands for word in rest))
-
-
-def labels(hits: list[Hit]) -> Mapping[str, Hit]:
-    """The first hit of each label."""
-    found: dict[str, Hit] = {}
-    for hit in hits:
-        found.setdefault(hit.rule.label, hit)
-    return found
 
 
 def folded(rule: Rule) -> Rule:
@@ -109,16 +112,29 @@ def book() -> Book:
     """The compiled book; built at the first call, then shared."""
     spoken = {name: table for name, table in tables().items() if "language" in table}
     titles = [rule for code, table in spoken.items() for rule in _titles(code, table)]
+    common = _common()
+    codes = {code for languages in common.values() for code in languages}
     return Book(
         subject=Rulebook([*titles, *(r for r in rules() if r.attributes.get("where") in ("subject", "both"))]),
         text=Rulebook(r for r in rules() if r.attributes.get("where") != "subject"),
         commands=_plain(tables(), "commands") - _plain({"": tables().get("words", {})}, "ambiguous"),
         polite=frozenset(w for phrase in _plain(tables(), "polite") for w in phrase.split()),
-        languages=tuple(
-            Language(code, table.get("dates", "dmy"), tuple(letters(m) for m in table.get("months", ())))
+        languages={
+            code: Language(code, table.get("dates", "dmy"), tuple(letters(m) for m in table.get("months", ())))
             for code, table in spoken.items()
-        ),
+        },
+        common=common,
+        speaks={rule.id: code for rule in (*titles, *rules()) for code in rule.id.split(".")[1:] if code in codes},
     )
+
+
+def _common() -> Mapping[str, tuple[str, ...]]:
+    """Each common word with the languages that have it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for code, words in tables()["common"]["common"].items():
+        for word in dict.fromkeys(fold(words).split()):
+            found[word] = (*found.get(word, ()), code)
+    return found
 
 
 def _plain(tables: Mapping[str, Mapping[str, Any]], key: str) -> frozenset[str]:

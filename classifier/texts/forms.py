@@ -22,6 +22,8 @@ _SUBJECT = re.compile(
     r"email abuse (?:report|complaint)|client tos notification|aol email feedback|feedback loop complaint|spam report from)",
     re.IGNORECASE,
 )
+_AMAZON = re.compile(r'"(?:notificationType|eventType)"\s{0,4}:\s{0,4}"Complaint"')
+_COMPLAINED = re.compile(r'"emailAddress"\s{0,4}:\s{0,4}"([^"\s]{3,320})"')
 _RECIPIENT_FIELDS = ("x-hmxmroriginalrecipient", "x-original-rcpt-to", "x-rcpt-to", "original-recipient", "x-envelope-to", "delivered-to", "to")
 
 
@@ -35,8 +37,19 @@ class Form:
     evidence: tuple[Evidence, ...]
 
 
+def _amazon(message: Message) -> Form | None:
+    """Amazon SES sends complaints as JSON (notificationType Complaint) where nobody set up anything better."""
+    text = message.text[:200_000].strip()
+    if not text.startswith("{") or not _AMAZON.search(text[:4000]):
+        return None
+    people = tuple(Recipient(address=a, confidence=0.95) for a in _COMPLAINED.findall(text[:20_000])[:50] if addresses.valid(a))
+    return Form(Kind.COMPLAINT, "abuse", people, (Evidence("form.amazon-ses", "", -1, text[:100]),))
+
+
 def find(message: Message, context: Context) -> Form | None:
     """Read a provider's form; None where the message is none."""
+    if message.root.content_type in ("text/plain", "application/json") and (form := _amazon(message)):
+        return form
     subject = message.subject[:300].strip()
     author = message.from_address[:320]
     by_author, by_subject = _FROM.match(author), _SUBJECT.match(subject)

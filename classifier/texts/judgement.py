@@ -8,20 +8,23 @@ text says (`newtext`: quoted text never counts) by the rules of `classifier/rule
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from classifier.context import Context
 from classifier.mime import Message
 from classifier.rulebook import Hit
-from classifier.texts import forms, optout, people
-from classifier.texts.book import book, labels
+from classifier.texts import forms, optout, people, tongue
+from classifier.texts.book import book
 from classifier.texts.dates import returns_on
 from classifier.texts.fold import fold
 from classifier.texts.newtext import NewText, new_text
 from classifier.texts.traits import Traits, traits
 from classifier.verdict import AutoReply, AutoReplyType, Evidence, Kind, Recipient
 
+_QUESTIONS = "?؟¿՞⸮"
+_SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
 MAX_TEXT_CHARS = 4000  # of folded new text; a notice or a demand stands at the head of a message
 _TYPES = {
     "left": AutoReplyType.LEFT, "left3": AutoReplyType.LEFT, "moved": AutoReplyType.MOVED,
@@ -55,13 +58,14 @@ class Reading:
     new: NewText
     text: str
     subject: str
+    tongues: frozenset[str] | None
     says: Mapping[str, Hit]
     titled: Mapping[str, Hit]
 
     @property
     def asks(self) -> bool:
         """A question mark of any script in the new text."""
-        return any(mark in self.text for mark in "?؟¿՞⸮")
+        return any(mark in self.text for mark in _QUESTIONS)
 
     @property
     def personal(self) -> bool:
@@ -88,8 +92,9 @@ def _read(message: Message, context: Context) -> Reading:
     new = new_text(message.text)
     text, subject = fold(new.text[: MAX_TEXT_CHARS * 2])[:MAX_TEXT_CHARS], fold(message.subject[:400])
     rules = book()
-    says, titled = labels(rules.text.search(text)), labels(rules.subject.search(subject))
-    return Reading(message, context, traits(message, context), new, text, subject, says, titled)
+    tongues = tongue.possible(text, rules.common)
+    says, titled = rules.read(text, tongues), rules.read(subject, None, title=True)
+    return Reading(message, context, traits(message, context), new, text, subject, tongues, says, titled)
 
 
 def _challenge(reading: Reading) -> Judgement | None:
@@ -149,12 +154,29 @@ def _opt_out(reading: Reading) -> Judgement | None:
     asked = "optout" in reading.says or (own_title and "optout" in reading.titled and not reading.personal and not reading.asks)
     if not word and not asked:
         return None
+    if not word and (reading.traits.to_return_path or reading.traits.null_path) and _points(reading)[0] >= 3:
+        return None
     found = reading.evidence("optout") or (Evidence("optout.word", "", -1, bare[:80]),)
     person = people.opting_out(reading.message, reading.new.text, reading.traits.targets, None)
-    if not word and (reading.personal or not _short(reading, 1500)):
+    if not word and "footer" in reading.says:
+        return None
+    if not word and (_wants_more(reading) or not _short(reading, 1500)):
         why = "asks for an opt-out, but wants an answer as well"
         return Judgement(Kind.HUMAN, 0.7, person, opt_out=True, evidence=found, alternatives=((Kind.UNSUBSCRIBE, why),))
     return Judgement(Kind.UNSUBSCRIBE, 0.97 if word else 0.92, person, opt_out=True, evidence=found)
+
+
+def _wants_more(reading: Reading) -> bool:
+    """Does the text ask or order anything beside the sentence that asks for the opt-out?"""
+    hit = reading.says.get("optout")
+    if hit is None:
+        return reading.personal
+    ends = [0, *(m.end() for m in _SENTENCE_END.finditer(reading.text)), len(reading.text)]
+    before = max(e for e in ends if e <= hit.start)
+    after = min(e for e in ends if e >= hit.end)
+    rest = f"{reading.text[:before]} {reading.text[after:]}"
+    said = book().read(rest, reading.tongues)
+    return "business" in said or ("person" in said and "optout" not in said) or any(mark in rest for mark in _QUESTIONS)
 
 
 def _automatic(reading: Reading) -> Judgement | None:
@@ -179,7 +201,7 @@ def _automatic(reading: Reading) -> Judgement | None:
 def _points(reading: Reading) -> tuple[int, str]:
     """How much speaks for a program that answers: 3 is enough. Also what spoke for a person."""
     says, titled, facts = reading.says, reading.titled, reading.traits
-    if facts.person or (facts.listed and not facts.answer):
+    if facts.person or (facts.listed and not facts.answer and not facts.to_return_path):
         return 0, ""
     notice = any(name in says for name in _NOTICES)
     points, against = 0, []
@@ -192,7 +214,7 @@ def _points(reading: Reading) -> tuple[int, str]:
     points += 2 if notice else 1 if "hint" in says and (facts.null_path or facts.to_return_path or facts.generated) else 0
     points += 3 if "auto" in says else 0
     points += sum(name in says for name in ("support",))
-    points -= 2 if facts.bulk and not notice else 0
+    points -= 2 if facts.bulk and not notice and "auto" not in titled else 0
     if not notice and "auto" not in says and not facts.answer and "auto" not in titled and not titled.keys() & {"absence", "received"}:
         points = min(points, 3 if "hint" in says else 2)
     if reading.asks:

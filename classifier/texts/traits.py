@@ -18,7 +18,7 @@ _ANSWER_FIELDS = (
     "x-posta-autoreply", "x-opencti-autoreply", "x-ms-exchange-generated-message-source-oof", "x-kmail-autoreply",
     "x-sieve-autoreply", "x-oof",
 )  # fmt: skip
-_LIST_FIELDS = ("list-id", "list-post", "x-mailing-list", "mailing-list", "x-beenthere", "x-mailman-version")
+_LIST_FIELDS = ("list-post", "x-mailing-list", "mailing-list", "x-beenthere", "x-mailman-version")
 _BULK_FIELDS = ("list-unsubscribe", "feedback-id", "x-campaign", "x-campaignid", "x-mailgun-tag", "x-sg-id", "x-mc-user", "x-csa-complaints")
 _TO_FIELDS = ("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to", "apparently-to")
 _RETURN_PATH = re.compile(
@@ -86,7 +86,7 @@ def traits(message: Message, context: Context) -> Traits:
     to_return_path = any(_is_return_path(target, context) for target in targets[:8])
     if to_return_path:
         tell("to-return-path", next(t for t in targets if _is_return_path(t, context)))
-    listed = any(name in headers for name in _LIST_FIELDS) or precedence == "list"
+    listed = any(name in headers for name in _LIST_FIELDS) or precedence == "list" or _names_list(headers.get("list-id") or "")
     bulk = precedence in ("bulk", "junk") or any(name in headers for name in _BULK_FIELDS)
     if listed or bulk:
         tell("bulk", headers.get("list-id") or headers.get("list-unsubscribe") or precedence or "list")
@@ -95,6 +95,11 @@ def traits(message: Message, context: Context) -> Traits:
         to_return_path=to_return_path, person=submitted == "no", listed=listed, bulk=bulk, targets=targets,
         evidence=tuple(seen),
     )  # fmt: skip
+
+
+def _names_list(list_id: str) -> bool:
+    """RFC 2919 section 2: the identifier stands in angle brackets; some write it bare."""
+    return "<" in list_id or (bool(list_id.strip()) and " " not in list_id.strip())
 
 
 def _targets(message: Message, context: Context) -> tuple[str, ...]:

@@ -1,0 +1,23 @@
+"""Which languages a text can be in, by its commonest words: enough to keep one language's rules off another's texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+MAX_WORDS = 250
+MIN_SEEN = 3  # fewer common words than this say nothing
+
+
+def possible(text: str, common: Mapping[str, tuple[str, ...]]) -> frozenset[str] | None:
+    """Codes of the languages that a folded text can be in; None where that cannot be told (short, or another script)."""
+    seen: Counter[str] = Counter()
+    for word in text.split(" ", MAX_WORDS)[:MAX_WORDS]:
+        for code in common.get(word.strip(".,;:!?\"()"), ()):
+            seen[code] += 1
+    if not seen:
+        return None
+    best = max(seen.values())
+    if best < MIN_SEEN:
+        return None
+    return frozenset(code for code, count in seen.items() if count * 10 >= best * 7)
