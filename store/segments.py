@@ -71,7 +71,10 @@ class Place:
 
 @cache
 def _dictionary(number: int) -> Any:
-    """A shipped dictionary; 0 is none. Once released, a dictionary never changes."""
+    """A shipped dictionary (the first was trained on this project's fixtures); 0 is none.
+
+    It holds nothing of anyone's mail, so expiry need not think of it. Once released, a dictionary never changes.
+    """
     if number == 0:
         return None
     data = resources.files("store").joinpath(f"dictionary{number}.dict").read_bytes()
