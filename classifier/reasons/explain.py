@@ -2,12 +2,14 @@
 
 What decides, strongest first; within one tier the rule's `rank`, then the longer match:
 
-    5  the receiver's own rule
+    5  the receiver's own rule (rank 75 and up: its private codes; its plainer phrases compete with the general ones)
     4  a general rule, in the refusal's text (rank 30 and up)
     3  the same in the report's prose, where the refusal carries no telling code of its own
     2  a telling code (x.2.2 is a full mailbox, whatever "requested action aborted" says)
     1  a vague phrase (rank below 30), in the refusal or in the prose
     0  a vague code (x.0.0, x.7.1, x.4.7), or the bare reply code
+
+A final refusal whose words and codes are all vague is read by the command that it answered (`_BY_STAGE`).
 
 So text beats code wherever the text says something, and `expired` (rank 10) is what remains when no cause is told.
 Nothing here raises, and the work is linear in texts cut at MAX_DIAGNOSTIC and MAX_PROSE.
@@ -27,6 +29,7 @@ from classifier.verdict import REASONS, Evidence, Reason
 
 RECEIVER, TEXT, PROSE, CODE, VAGUE_TEXT, VAGUE_CODE = 5, 4, 3, 2, 1, 0
 VAGUE_RANK = 30  # rules ranked below state no cause
+OWN_RANK = 75  # receivers' rules ranked below are phrases that others use as well
 
 # Calibrated on labelled mail: see "Confidence" in docs/classifier.md.
 CONFIDENCE = {RECEIVER: 0.97, TEXT: 0.95, PROSE: 0.9, CODE: 0.85, VAGUE_TEXT: 0.7, VAGUE_CODE: 0.5}
@@ -65,6 +68,13 @@ class _Candidate:
 
 # A delay that names no cause: by far most are hosts that do not answer, or not yet.
 _UNTOLD_DELAY = _Candidate(VAGUE_CODE, 30, 0, Reason.NETWORK, 0.4, Evidence("action.delayed", text="delayed"), "code")
+# Whom a refusal that says nothing more concerns, by the command that it answered (RFC 5321 section 3.3): before MAIL
+# nothing but the client is known, after MAIL the sender, after RCPT the recipient, after the final dot the message.
+_BY_STAGE = {
+    "connect": Reason.IP_BLOCK, "helo": Reason.IP_BLOCK, "mail": Reason.SENDER_REJECTED,
+    "rcpt": Reason.RECIPIENT_REFUSED, "data": Reason.CONTENT_POLICY,
+}  # fmt: skip
+_NO_CAUSE = frozenset({Reason.SECURITY, Reason.CONTENT_POLICY, Reason.UNKNOWN})
 # What is said in answer to MAIL FROM is never about the recipient (RFC 5321 section 3.3).
 _OF_RECIPIENTS = frozenset({Reason.BAD_MAILBOX, Reason.BAD_DOMAIN, Reason.NO_MAIL_DOMAIN, Reason.RECIPIENT_REFUSED})
 
@@ -118,9 +128,21 @@ def explain(facts: Facts) -> Finding:
     if action == "delayed" and all(c.reason is Reason.UNKNOWN for c in found):
         found.append(_UNTOLD_DELAY)
     best = max(found, key=lambda c: c.weight, default=None)
-    if best is not None and codes.stage == "mail" and best.reason in _OF_RECIPIENTS:
-        best = replace(best, reason=Reason.SENDER_REJECTED)
+    best = _by_stage(best, codes.stage, status, reply)
     return _finding(facts, best, status, reply, action)
+
+
+def _by_stage(best: _Candidate | None, stage: str | None, status: str | None, reply: int | None) -> _Candidate | None:
+    """The verdict corrected by the command that was answered; `best` itself where the stage says nothing more."""
+    if stage is None:
+        return best
+    if best is not None and stage == "mail" and best.reason in _OF_RECIPIENTS:
+        return replace(best, reason=Reason.SENDER_REJECTED)
+    final = reply >= 500 if reply is not None else (status or "").startswith("5")
+    if final and stage in _BY_STAGE and (best is None or (best.tier <= VAGUE_TEXT and best.reason in _NO_CAUSE)):
+        evidence = Evidence(f"stage.{stage}", text=best.evidence.text if best else stage)
+        return _Candidate(VAGUE_TEXT, 0, 0, _BY_STAGE[stage], CONFIDENCE[VAGUE_CODE], evidence, "code")
+    return best
 
 
 def _about(address: str | None, prose: str) -> list[str]:
@@ -170,7 +192,7 @@ def _by_rules(
     found = []
     for hit in book.receiver_hits(receiver, text.folded):
         if _applies(hit, codes):
-            found.append(_candidate(hit, RECEIVER, source, at_most))
+            found.append(_candidate(hit, RECEIVER if hit.rule.rank >= OWN_RANK else TEXT, source, at_most))
     for hit in book.text_rules.search(text.masked):
         if _applies(hit, codes):
             found.append(_candidate(hit, TEXT, source, at_most))
