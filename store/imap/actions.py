@@ -5,10 +5,10 @@ Each function sends its untagged responses and gives the tagged reply. Roles are
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from classifier.mime.encodings import codec
 from store.imap.grammar import Copy, Expunge, Store
 from store.imap.response import uid_set
 from store.imap.roles import flag_change
@@ -28,12 +28,11 @@ async def search(s: Session, request: Search, tag: bytes, *, uid: bool) -> bytes
     """SEARCH, with the RESULT options of RFC 4731."""
     view = s.view
     assert view is not None
-    try:
-        codecs.lookup(request.charset)
-    except (LookupError, ValueError) as error:
-        raise BadCharset(request.charset) from error
+    charset = codec(request.charset)
+    if charset is None:
+        raise BadCharset(request.charset)
     snapshot = Snapshot.of(view)
-    work = matches(decode(request.key, request.charset), snapshot, s.backend.source(view.columns))
+    work = matches(decode(request.key, charset), snapshot, s.backend.source(view.columns))
     positions = await s.backend.finish(work)
     if uid:
         numbers: Sequence[int] = [snapshot.uids[p] for p in positions]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -65,26 +66,29 @@ class Backend:
         """Folders in memory, and how many messages each has."""
         return {name: len(columns) for name, columns in self._folders.items()}
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do something that blocks in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     # -- folders -------------------------------------------------------------------------------------------------
 
     async def names(self) -> list[str]:
         """All folders."""
-        return list(await self._run(self._store.poll))
+        return list(await self.run(self._store.poll))
 
     async def acquire(self, name: str, account: str) -> Columns:
         """A folder, up to date, with the account's flags; to be given back by `release`."""
+        if name not in self._folders:
+            await self.run(lambda: self._store.folder(name))  # a lock for each name that was ever asked for would stay
         async with self._lock(name):
             columns = self._folders.get(name)
             if columns is None:
-                columns = self._folders[name] = await self._run(lambda: _loaded(self._store, name))
+                columns = self._folders[name] = await self.run(lambda: _loaded(self._store, name))
             else:
                 await self._refresh(columns)
             column = columns.accounts.get(account)
             if column is None:
-                flags = await self._run(lambda: self._store.account_flags(name, account))
+                flags = await self.run(lambda: self._store.account_flags(name, account))
                 column = AccountColumn(len(columns))
                 for uid, bits in flags:
                     if (at := columns.position(uid)) >= 0:
@@ -100,6 +104,19 @@ class Backend:
         for name in unused[:-_IDLE_ACCOUNTS]:
             del columns.accounts[name]
 
+    async def status(self, name: str, account: str) -> dict[str, int]:
+        """What STATUS tells, by its item's name. A folder that nobody has opened stays in the index."""
+        if name not in self._folders:
+            folder = await self.run(lambda: self._store.folder(name))
+            unseen = await self.run(lambda: self._store.unseen(account, name))
+            counts = (folder.messages, 0, folder.uidnext, folder.uidvalidity, min(unseen, folder.messages))
+        else:
+            columns = await self.acquire(name, account)
+            recent = len(columns) - bisect_left(columns.uids, columns.recent_from)
+            counts = (len(columns), recent, columns.uidnext, columns.uidvalidity, columns.unseen(account))
+            self.release(columns, account)
+        return dict(zip(("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN"), counts, strict=True))
+
     async def refresh(self, columns: Columns) -> None:
         """Take over what others have changed."""
         async with self._lock(columns.name):
@@ -107,9 +124,9 @@ class Backend:
 
     async def _refresh(self, columns: Columns) -> None:
         name, modseq, accounts = columns.name, columns.modseq, tuple(columns.accounts)
-        changes = await self._run(lambda: self._store.changes(name, modseq, accounts))
+        changes = await self.run(lambda: self._store.changes(name, modseq, accounts))
         if changes is None:
-            changes = await self._run(lambda: _compared(self._store, columns, accounts))
+            changes = await self.run(lambda: _compared(self._store, columns, accounts))
         columns.apply(changes)
 
     def _lock(self, name: str) -> asyncio.Lock:
@@ -122,7 +139,7 @@ class Backend:
             if not used:
                 continue
             try:
-                modseqs = await self._run(self._store.poll)
+                modseqs = await self.run(self._store.poll)
                 for columns in used:
                     if modseqs.get(columns.name, columns.modseq) != columns.modseq:
                         await self.refresh(columns)
@@ -135,19 +152,20 @@ class Backend:
 
     async def envelopes(self, columns: Columns, uids: Sequence[int]) -> Mapping[int, tuple[bytes, bytes]]:
         """ENVELOPE and BODYSTRUCTURE by UID; what has gone is missing."""
-        return await self._run(lambda: self._described(columns.name, uids))
+        return await self.run(lambda: self._described(columns.name, uids))
 
     def _described(self, name: str, uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
         found = {uid: (d.envelope, d.bodystructure) for uid, d in self._store.described(name, uids).items()}
         bare = [uid for uid, (envelope, structure) in found.items() if not envelope or not structure]
-        for uid, shown in self._texts(name, bare).items():
-            made = describe(shown)
-            found[uid] = (made.envelope, made.bodystructure)
+        for uid in bare:
+            for shown in self._texts(name, (uid,)).values():
+                made = describe(shown)
+                found[uid] = (made.envelope, made.bodystructure)
         return {uid: pair for uid, pair in found.items() if pair[0]}
 
     async def texts(self, columns: Columns, uids: Sequence[int]) -> Mapping[int, bytes]:
         """Annotation and original by UID; what has gone, or cannot be read, is missing."""
-        return await self._run(lambda: self._texts(columns.name, uids))
+        return await self.run(lambda: self._texts(columns.name, uids))
 
     def _texts(self, name: str, uids: Sequence[int]) -> dict[int, bytes]:
         try:
@@ -179,7 +197,7 @@ class Backend:
     async def store(self, columns: Columns, account: str, uids: Sequence[int], change: FlagChange) -> None:
         """Change flags."""
         async with self._lock(columns.name):
-            changes = await self._run(lambda: self._store.store(columns.name, account, uids, change))
+            changes = await self.run(lambda: self._store.store(columns.name, account, uids, change))
             columns.apply(replace(changes, modseq=0))  # others' changes up to it are still to be read
 
     async def copy(
@@ -188,14 +206,14 @@ class Backend:
         """COPY or MOVE: the target's UIDVALIDITY, and pairs of old and new UIDs."""
         act = self._store.move if move else self._store.copy
         async with self._lock(columns.name):
-            pairs = await self._run(lambda: act(columns.name, account, uids, target))
+            pairs = await self.run(lambda: act(columns.name, account, uids, target))
             await self._refresh(columns)
-        return (await self._run(lambda: self._store.folder(target))).uidvalidity, pairs
+        return (await self.run(lambda: self._store.folder(target))).uidvalidity, pairs
 
     async def expunge(self, columns: Columns, account: str, only: Sequence[int] | None, *, held: bool) -> int:
         r"""Remove what the account has marked `\Deleted`; gives how many such messages are held back."""
         async with self._lock(columns.name):
-            await self._run(lambda: self._store.expunge(columns.name, account, only, held=held))
+            await self.run(lambda: self._store.expunge(columns.name, account, only, held=held))
             await self._refresh(columns)
         marked = [columns.uids[p] for p, bits in enumerate(columns.accounts[account].bits) if bits & DELETED]
         return len(marked if only is None else set(marked).intersection(only))

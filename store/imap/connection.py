@@ -17,7 +17,7 @@ from store.imap.framing import CommandStream, Complete, Continue, Event, Refused
 from store.imap.grammar import Command, parse, tag_of
 from store.imap.response import text
 from store.imap.scanner import ImapSyntaxError
-from store.imap.session import Gate, Session
+from store.imap.session import Closing, Gate, Session
 
 log = structlog.get_logger("imap")
 
@@ -35,10 +35,6 @@ class Limits:
     login_s: float = 60.0
     write_s: float = 120.0
     failed_logins: int = 5
-
-
-class Closing(Exception):
-    """The connection is to be ended, with a BYE that says why."""
 
 
 class Connection:

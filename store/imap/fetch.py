@@ -7,13 +7,15 @@ batches, messages from the quarantine one small group after another. The session
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from store.imap.columns import SEEN
 from store.imap.grammar import Fetch, FetchItem
+from store.imap.mime import Part, parse
 from store.imap.response import internal_date, literal
 from store.imap.roles import FlagChange
-from store.imap.structure import Section, describe, section
+from store.imap.structure import Section, body, section
 
 if TYPE_CHECKING:
     from store.imap.session import Session
@@ -23,6 +25,7 @@ _LIGHT = frozenset({"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE"})
 _INDEXED = _LIGHT | {"ENVELOPE", "BODYSTRUCTURE"}
 _LIGHT_CHUNK, _INDEXED_CHUNK, _WHOLE_CHUNK = 2_000, 200, 16
 _WHOLE_CHUNK_BYTES = 1_000_000  # of messages in memory at once, unless one alone is larger
+_LARGE_BYTES = 100_000  # messages from here on are taken apart in a thread, and sent a value at a time
 _SECTIONS = {
     "RFC822": FetchItem("RFC822", Section()),
     "RFC822.HEADER": FetchItem("RFC822.HEADER", Section((), "HEADER"), peek=True),
@@ -34,7 +37,7 @@ async def run(s: Session, request: Fetch, *, uid: bool) -> bytes:
     """Send all responses of one FETCH; gives its tagged reply."""
     view = s.view
     assert view is not None
-    items = [_SECTIONS.get(item.name, item) for item in request.items]
+    items = list(dict.fromkeys(_SECTIONS.get(item.name, item) for item in request.items))
     if uid and not any(item.name == "UID" for item in items):
         items.insert(0, FetchItem("UID"))
     names = {item.name for item in items}
@@ -141,16 +144,37 @@ async def _heavy(
         if position < 0 or absent:
             complete = False
             continue
-        values = [_value(view, item, position, envelopes.get(uid), texts.get(uid, b"")) for item in items]
-        if uid in flagged and "FLAGS" not in names:
-            values.append(b"FLAGS " + view.flags(position))
-        await s.out.send(b"* %d FETCH (%b)\r\n" % (index + 1, b" ".join(values)))
+        wanted = [*items, FetchItem("FLAGS")] if uid in flagged and "FLAGS" not in names else items
+        shown = Shown(texts.get(uid, b""))
+        pieces = [b"* %d FETCH (" % (index + 1)]
+        for number, item in enumerate(wanted):
+            if len(shown.raw) < _LARGE_BYTES:
+                value = _value(view, item, position, envelopes.get(uid), shown)
+            else:
+                await s.out.send(b"".join(pieces))  # or many parts of one message would stand in memory at once
+                pieces.clear()
+                work = partial(_value, view, item, position, envelopes.get(uid), shown)
+                value = await s.backend.run(work)
+            pieces += (b" " if number else b"", value)
+        await s.out.send(b"".join((*pieces, b")\r\n")))
     if flagged:
         await s.tell(expunge=False, told=flagged)
     return complete
 
 
-def _value(view: View, item: FetchItem, position: int, described: tuple[bytes, bytes] | None, shown: bytes) -> bytes:
+class Shown:
+    """A message's bytes, and its tree once it is asked for."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+    @cached_property
+    def tree(self) -> Part:
+        """The MIME tree."""
+        return parse(self.raw)
+
+
+def _value(view: View, item: FetchItem, position: int, described: tuple[bytes, bytes] | None, shown: Shown) -> bytes:
     """One item's name and value."""
     name = item.name.encode()
     if item.section is not None:
@@ -158,16 +182,16 @@ def _value(view: View, item: FetchItem, position: int, described: tuple[bytes, b
     if item.name in _COLUMN_VALUES:
         return _COLUMN_VALUES[item.name](view, (position,))[0]
     if item.name == "BODY":
-        return b"BODY " + describe(shown).body
+        return b"BODY " + body(shown.raw, shown.tree)
     assert described is not None
     return name + b" " + described[0 if item.name == "ENVELOPE" else 1]
 
 
-def _section(item: FetchItem, shown: bytes) -> bytes:
+def _section(item: FetchItem, shown: Shown) -> bytes:
     """A section's bytes under the name that the client asked for (RFC 3501 section 7.4.2)."""
     assert item.section is not None
     label = item.name.encode() if item.name.startswith("RFC822") else b"BODY[%b]" % bytes(item.section)
-    data = section(shown, item.section)
+    data = section(shown.raw, item.section, shown.tree) if item.section != Section() else shown.raw
     if item.partial is not None:
         offset, count = item.partial
         label += b"<%d>" % offset

@@ -17,6 +17,7 @@ from store.imap.structure import Section
 
 _PATH_LIMIT = 64
 _KEYWORD_LIMIT_BYTES = 100
+_ITEMS_LIMIT = 100  # of one FETCH, flags of one STORE
 _STATUS_ITEMS = ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN")
 _MACROS = {
     "ALL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE"),
@@ -256,6 +257,8 @@ def _fetch(s: Scanner) -> Fetch:
         while not s.accept(b")"):
             s.space()
             items.append(_fetch_item(s))
+            if len(items) > _ITEMS_LIMIT:
+                raise s.error("at most 100 items")
         return Fetch(messages, tuple(items))
     for macro, names in _MACROS.items():
         if s.peek(macro.encode()):
@@ -285,9 +288,11 @@ def _section(s: Scanner) -> Section:
             path.append(s.number())
             if path[-1] == 0 or len(path) > _PATH_LIMIT:
                 raise s.error("part number")
-            if s.accept(b"."):
-                continue
-            break
+            if not s.accept(b"."):
+                break
+            if s.peek(b"]"):
+                raise s.error("part number or section")
+            continue
         text = next((t for t in _SECTION_TEXTS if s.accept(t.encode())), "")
         if not text or (text == "MIME" and not path):
             raise s.error("section")
@@ -338,6 +343,8 @@ def _store(s: Scanner) -> Store:
         while not s.at_end:
             s.space()
             flags.append(_flag(s))
+    if len(flags) > _ITEMS_LIMIT:
+        raise s.error("at most 100 flags")
     return Store(messages, sign, silent, tuple(flags))
 
 

@@ -10,6 +10,7 @@ from store.imap.scanner import ImapSyntaxError
 
 _SHIFTED = re.compile(rb"&([A-Za-z0-9+,]*)-")
 _UNPRINTABLE = re.compile(r"[^ -~]+")
+_WILDCARDS = re.compile(r"[*%]+")
 
 
 def decode_name(name: bytes) -> str:
@@ -45,6 +46,7 @@ def name_matches(name: str, pattern: str) -> bool:
 
     INBOX is matched without regard to case. Linear in the product of the lengths.
     """
+    pattern = _WILDCARDS.sub(lambda run: "*" if "*" in run[0] else "%", pattern)
     if name == "INBOX":
         pattern = pattern.upper()
     states = {0}

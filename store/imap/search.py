@@ -10,7 +10,7 @@ import calendar
 import email.utils
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,7 @@ _ENVELOPE_FIELDS = (
 )
 _IN_ENVELOPE = frozenset(_ENVELOPE_FIELDS) - {"sender:", "reply-to:", "date:"}  # those two may stand for From
 _ENVELOPE_CHUNK, _TEXT_CHUNK = 500, 32
+_TEXT_CHUNK_BYTES = 1_000_000  # of messages in memory at once, unless one alone is larger
 _DAY_S = 86_400
 
 Positions = Sequence[int]
@@ -78,11 +79,11 @@ class Snapshot:
 
 
 def decode(key: Key, charset: str) -> Key:
-    """Check that all texts of a tree can be read. Raises BadCharset."""
+    """All texts of a tree as case-folded UTF-8; `charset` is one that Python knows. Raises BadCharset."""
     try:
         if isinstance(key, Text):
             return Text(key.where, key.value.decode(charset).casefold().encode())
-    except (LookupError, UnicodeError, ValueError) as error:
+    except UnicodeError as error:
         raise BadCharset(charset) from error
     if isinstance(key, And):
         return And(tuple(decode(k, charset) for k in key.keys))
@@ -185,14 +186,27 @@ class _Search:
         found: list[int] = []
         by_envelope = _cost(key) == 1
         test = _test(key)
-        size = _ENVELOPE_CHUNK if by_envelope else _TEXT_CHUNK
-        for start in range(0, len(positions), size):
+        for chunk in self._chunks(positions, by_envelope=by_envelope):
             yield
-            chunk = positions[start : start + size]
             uids = [self._s.uids[p] for p in chunk]
             values = self._source.envelopes(uids) if by_envelope else self._source.texts(uids)
             found += [p for p, uid in zip(chunk, uids, strict=True) if (v := values.get(uid)) is not None and test(v)]
         return found
+
+    def _chunks(self, positions: Positions, *, by_envelope: bool) -> Iterator[Positions]:
+        """`positions` in pieces that fit what must be read for each."""
+        if by_envelope:
+            for start in range(0, len(positions), _ENVELOPE_CHUNK):
+                yield positions[start : start + _ENVELOPE_CHUNK]
+            return
+        start = held = 0
+        for at, position in enumerate(positions):
+            size_bytes = self._s.sizes[position]
+            if at > start and (at - start == _TEXT_CHUNK or held + size_bytes > _TEXT_CHUNK_BYTES):
+                yield positions[start:at]
+                start, held = at, 0
+            held += size_bytes
+        yield positions[start:]
 
 
 def _test(key: Text | Day) -> Callable[[bytes], bool]:

@@ -28,6 +28,7 @@ log = structlog.get_logger("imap")
 CONNECTIONS = prometheus_client.Gauge("bouncetap_imap_connections", "IMAP connections open.")
 _BACKLOG = 256
 _STOP_S = 5.0
+_HANDSHAKE_S = 10.0  # of a TLS listener, before a connection counts
 
 
 class ImapServer:
@@ -91,8 +92,9 @@ class ImapServer:
         if not colon or not port.isdigit():
             raise ValueError(f"{address!r} is not host:port")
         accepted = partial(self._accepted, encrypted=tls is not None)
+        handshake = {"ssl_handshake_timeout": _HANDSHAKE_S} if tls is not None else {}
         server = await asyncio.start_server(
-            accepted, host.strip("[]"), int(port), ssl=tls, backlog=_BACKLOG, limit=2**16
+            accepted, host.strip("[]"), int(port), ssl=tls, backlog=_BACKLOG, limit=2**16, **handshake
         )
         self._servers.append(server)
         for sock in server.sockets:
@@ -157,8 +159,15 @@ class ImapServer:
         await asyncio.to_thread(self._quarantine.close)
 
     async def reload(self, settings: ImapSettings) -> None:
-        """Take over what can change while running: the certificate, limits and time-outs of new connections."""
-        self._tls = _tls_context(settings)
+        """Take over what can change while running: the certificate, limits and time-outs of new connections.
+
+        Raises StartError, and changes nothing, where the certificate cannot be read.
+        """
+        fresh = _tls_context(settings)
+        if fresh is not None and self._tls is not None and settings.tls_cert is not None:
+            self._tls.load_cert_chain(settings.tls_cert, settings.tls_key)  # the listeners hold on to this context
+        else:
+            self._tls = fresh
         self._settings = settings
 
     def status(self) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class Bad(Exception):
     """The command makes no sense now: a tagged BAD with this text."""
 
 
+class Closing(Exception):
+    """The connection is to be ended, with a BYE that says why."""
+
+
 class Output(Protocol):
     """Where responses go."""
 
@@ -120,7 +124,7 @@ class Session:
             done = b"NO [NONEXISTENT] no such mailbox"
         except NotAllowed as refusal:
             done = b"NO [CANNOT] " + text(str(refusal))
-        except ConnectionError:
+        except (ConnectionError, Closing):
             raise
         except Exception:
             log.exception("command_failed", command=name)
@@ -156,7 +160,7 @@ class Lines(Protocol):
     """What the client sends in the middle of IDLE and AUTHENTICATE, and news for those who wait."""
 
     async def line(self) -> bytes:
-        """The next line without its end; raises ConnectionError or TimeoutError."""
+        """The next line without its end; raises ConnectionError or Closing."""
 
     async def line_or(self, event: Coroutine[Any, Any, None]) -> bytes | None:
         """The next line, or None once `event` has come first."""
@@ -225,6 +229,8 @@ async def _enter(s: Session, user: bytes, password: bytes) -> bytes:
         name, secret = user.decode("utf-8"), password.decode("utf-8")
     except UnicodeDecodeError:
         name = secret = ""
+    if "\0" in name:  # which not every database takes
+        name = ""
     role = await s.gate.verify(name, secret)
     if role is None or role not in ROLES:
         raise No("[AUTHENTICATIONFAILED] wrong user or password")
@@ -259,18 +265,8 @@ async def _list(s: Session, command: Command, _lines: Lines) -> bytes:
 
 async def _status(s: Session, command: Command, _lines: Lines) -> bytes:
     assert isinstance(command.arguments, Status)
-    name, account = command.arguments.name, s.account or ""
-    columns = await s.backend.acquire(name, account)
-    try:
-        values = {
-            "MESSAGES": len(columns),
-            "RECENT": sum(1 for uid in columns.uids[-1000:] if uid >= columns.recent_from),
-            "UIDNEXT": columns.uidnext,
-            "UIDVALIDITY": columns.uidvalidity,
-            "UNSEEN": columns.unseen(account),
-        }
-    finally:
-        s.backend.release(columns, account)
+    name = command.arguments.name
+    values = await s.backend.status(name, s.account or "")
     words = b" ".join(b"%b %d" % (item.encode(), values[item]) for item in command.arguments.items)
     await s.out.send(b"* STATUS %b (%b)\r\n" % (astring(encode_name(name)), words))
     return b"OK done"
@@ -313,8 +309,8 @@ async def _idle(s: Session, _command: Command, lines: Lines) -> bytes:
         if view is None:
             line: bytes | None = await lines.line()
         else:
+            known = view.columns.version  # before telling: more may happen while the client is slow
             await s.tell(expunge=True)
-            known = view.columns.version
             line = await lines.line_or(view.columns.wait_beyond(known))
         if line is not None:
             if line.upper() != b"DONE":

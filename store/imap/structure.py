@@ -10,19 +10,18 @@ from dataclasses import dataclass
 
 from store.imap.addresses import Address, parse_addresses
 from store.imap.mime import Parameters, Part, field_lines, parse, split_value
-from store.imap.response import nstring, parenthesized, string
+from store.imap.response import astring, nstring, parenthesized, string
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What is kept of a message: the values of ENVELOPE, BODYSTRUCTURE and BODY as they go on the wire.
+    """What is kept of a message: the values of ENVELOPE and BODYSTRUCTURE as they go on the wire.
 
     `header_size` is the length of the top header in bytes, its empty line included.
     """
 
     envelope: bytes
     bodystructure: bytes
-    body: bytes
     header_size: int
 
 
@@ -40,7 +39,7 @@ class Section:
 
     def __bytes__(self) -> bytes:
         words = [*(b"%d" % n for n in self.path), *([self.text.encode()] if self.text else [])]
-        names = b" " + parenthesized(string(f) for f in self.fields) if self.fields else b""
+        names = b" " + parenthesized(astring(f) for f in self.fields) if self.fields else b""
         return b".".join(words) + names
 
 
@@ -50,16 +49,20 @@ def describe(shown: bytes) -> Description:
     return Description(
         envelope=_envelope(root),
         bodystructure=_structure(shown, root, extended=True),
-        body=_structure(shown, root, extended=False),
         header_size=root.body,
     )
 
 
-def section(shown: bytes, wanted: Section) -> bytes | None:
-    """The bytes of a section; None (NIL) where the message has no such part."""
+def body(shown: bytes, root: Part) -> bytes:
+    """BODY, which is BODYSTRUCTURE without its extensions; `root` is the tree of `shown`."""
+    return _structure(shown, root, extended=False)
+
+
+def section(shown: bytes, wanted: Section, root: Part | None = None) -> bytes | None:
+    """The bytes of a section; None (NIL) where the message has no such part. `root` is the tree, where known."""
     if not wanted.path and not wanted.text:
         return shown
-    part = _find(parse(shown), wanted.path)
+    part = _find(root or parse(shown), wanted.path)
     if part is None:
         return None
     if not wanted.text:

@@ -11,6 +11,7 @@ import quopri
 import re
 from collections.abc import Iterator
 
+from classifier.mime.encodings import codec
 from store.imap.mime import Part, field_lines, header_end, parse
 
 _TEXT_LIMIT_BYTES = 4_000_000
@@ -79,9 +80,10 @@ def _base64(data: bytes) -> bytes:
 def _word(found: re.Match[bytes]) -> bytes:
     charset, encoding, text = found.groups()
     data = _base64(text) if encoding in b"bB" else quopri.decodestring(text, header=True)
+    name = codec(charset.decode("ascii", "replace"))
     try:
-        return data.decode(charset.split(b"*")[0].decode("ascii")).encode("utf-8", "replace")
-    except (LookupError, UnicodeError, ValueError):
+        return data if name is None else data.decode(name).encode("utf-8", "replace")
+    except UnicodeError:
         return data
 
 
@@ -90,9 +92,8 @@ def _header(header: bytes) -> str:
 
 
 def _decoded(data: bytes, charset: str) -> str:
-    for name in ("utf-8" if charset.lower() == "us-ascii" else charset, "latin-1"):
-        try:
-            return data.decode(name).casefold()
-        except (LookupError, UnicodeError, ValueError):
-            continue
-    return ""
+    name = codec(charset)
+    try:
+        return data.decode("utf-8" if name in (None, "ascii") else name).casefold()
+    except UnicodeError:
+        return data.decode("latin-1").casefold()
