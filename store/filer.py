@@ -156,6 +156,11 @@ class FilingLoop:
         return self._tail.reader.damage() if self._tail is not None else {}
 
     @property
+    def refused(self) -> dict[str, str]:
+        """By stream: why it cannot be read (a later version wrote it)."""
+        return self._tail.reader.refused() if self._tail is not None else {}
+
+    @property
     def lag_s(self) -> float:
         """Seconds since the whole journal was filed; 0 if it is."""
         return time.monotonic() - self.caught_up if self._batches or self.backlog_bytes else 0.0
@@ -363,6 +368,7 @@ class Filer:
             "next_expiry_s": max(0, round(loop.next_expiry - time.monotonic())),
             "expiry_blocked": loop.expiry.blocked,
             "damage": {stream: {"places": p, "bytes": b} for stream, (p, b) in loop.damage.items()},
+            "unreadable_streams": loop.refused,
             "last_error": self._last_error,
             "last_error_s_ago": round(time.monotonic() - self._last_error_at) if self._last_error else None,
         }
@@ -384,7 +390,9 @@ class Filer:
             raise CommandError(f"expiry has stopped: {error}") from error
 
     async def _errand(self, do: Callable[[FilingLoop], Any]) -> Any:
-        """Have something done between two steps."""
+        """Have something done between two steps. Raises CommandError where nothing is running."""
+        if self._stopping.is_set() or self._thread is None:
+            raise CommandError("the filer is not running")
         done: Future[Any] = Future()
 
         def run(loop: FilingLoop) -> None:

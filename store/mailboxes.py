@@ -23,6 +23,7 @@ from store.quarantine import Quarantine
 from store.schema import account_flags, accounts, corrections, entries, expunged, folders, messages
 
 LOAD_CHUNK = 50_000
+CHANGE_CHUNK = 2_000  # messages changed in one transaction
 
 
 class NoFolder(LookupError):
@@ -181,15 +182,19 @@ class Mailboxes:
     def store(self, name: str, account: str, uids: Sequence[int], change: FlagChange) -> Changes:
         """Change flags; returns the entries and the account's flags as they are now where they have changed.
 
-        UIDs that have gone are passed over.
+        UIDs that have gone are passed over. Many UIDs are changed in several transactions, so that nobody waits
+        long; `modseq` is that of the last one, and others may have changed things in between.
         """
-        with self._index.write() as connection:
-            folder = _find(connection, name)
-            _, modseq = raise_counters(connection, folder.pk)
-            shared = _store_shared(connection, folder.pk, uids, change, modseq) if change.touches_shared else []
-            own: list[AccountEntry] = []
-            if change.set_bits or change.clear_bits:
-                own = _store_own(connection, folder.pk, account, uids, change, modseq)
+        shared: list[Entry] = []
+        own: list[AccountEntry] = []
+        folder, modseq = self.folder(name), 0
+        for piece in chunks(uids, CHANGE_CHUNK):
+            with self._index.write() as connection:
+                _, modseq = raise_counters(connection, folder.pk)
+                if change.touches_shared:
+                    shared += _store_shared(connection, folder.pk, piece, change, modseq)
+                if change.set_bits or change.clear_bits:
+                    own += _store_own(connection, folder.pk, account, piece, change, modseq)
         return Changes(modseq, folder.uidnext, shared, (), {account: own})
 
     def copy(self, name: str, account: str, uids: Sequence[int], target: str) -> list[tuple[int, int]]:
@@ -216,16 +221,22 @@ class Mailboxes:
         `uids` restricts it (UID EXPUNGE, RFC 4315). What is `\Flagged` goes only with `held`.
         """
         e, f = entries.c, account_flags.c
-        with self._index.write() as connection:
+        with self._index.read() as connection:
             folder = _find(connection, name)
-            deleted = _flags_of(folder.pk, account).where(f.bits.op("&")(DELETED) == DELETED).subquery()
-            here = sa.and_(e.folder_pk == folder.pk, e.uid == deleted.c.uid)
-            query = sa.select(e.uid).select_from(sa.join(entries, deleted, here))
-            if not held:
-                query = query.where(sa.not_(e.flagged))
-            wanted = None if uids is None else set(uids)
-            gone = [uid for (uid,) in connection.execute(query) if wanted is None or uid in wanted]
-            return remove(connection, folder.pk, gone)
+            deleted = _flags_of(folder.pk, account).where(f.bits.op("&")(DELETED) == DELETED)
+            marked = {uid for uid, _ in connection.execute(deleted)}
+        wanted = sorted(marked if uids is None else marked.intersection(uids))
+        gone: list[int] = []
+        for piece in chunks(wanted, CHANGE_CHUNK):
+            with self._index.write() as connection:
+                # Once more, now that nobody else can flag them.
+                loose = []
+                for few in chunks(piece):
+                    query = sa.select(e.uid).where(e.folder_pk == folder.pk, e.uid.in_(few))
+                    query = query if held else query.where(sa.not_(e.flagged))
+                    loose += [uid for (uid,) in connection.execute(query)]
+                gone += remove(connection, folder.pk, loose)
+        return gone
 
 
 _FOLDERS = sa.select(*(folders.c[name] for name in ("pk", "name", "uidvalidity", "uidnext", "modseq", "messages")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -220,3 +221,27 @@ def test_marks_boil_down() -> None:
     assert (outcomes.fate, outcomes.legacy, outcomes.keywords) == ("dead", "550 text", frozenset({"$Dead"}))
     rejected = Outcomes(2).after(Mark("x", 1, answered=554))
     assert (rejected.fate, rejected.keywords, rejected.passed) == ("rejected", frozenset({"$Rejected"}), False)
+
+
+async def test_a_full_index_delays_and_loses_nothing(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    entries = [make_entry(bounce(b"u%d@example.org" % n)) for n in range(300)]
+    await journal(settings.journal_dir, entries)
+    loop = FilingLoop(settings)
+    full = [True]
+
+    def limit(connection: Any, _record: Any, _proxy: Any) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={pages + 3 if full[0] else 2**30}")
+
+    sa.event.listen(loop.quarantine.index.engine, "checkout", limit)
+    failures = 0
+    while failures < 3:
+        try:
+            loop.step()
+        except sa.exc.SQLAlchemyError:
+            failures += 1
+    full[0] = False
+    run_until_idle(loop)
+    assert contents(loop.quarantine) == originals(entries)
+    loop.close()
