@@ -26,23 +26,30 @@ MAX_PROSE = 64 * 1024
 _RULES = Path(__file__).parent.parent / "rules" / "reports" / "notices.toml"
 _SYSTEM_NAMES = re.compile(
     r"mail(?:er)?[ .-]?(?:delivery|daemon)|delivery (?:sub)?system|system administrator|microsoft outlook|jetmail|"
-    r"mail system|postmaster|mail administrator|systemadministrator|mail deliver system", re.IGNORECASE
+    r"mail system|postmaster|mail administrator|systemadministrator|mail deliver system|mail server|interscan|mailmarshal|"
+    r"mailsweeper|mail (?:firewall|gateway|router|transport)|(?:e-?mail|content|spam) (?:filter|firewall|gateway)", re.IGNORECASE
 )  # fmt: skip
 _NOT_THEM = re.compile(
     r"(?:mail from|from|sender|sent by|reply-to|contact|help|please|return-path|absender|expéditeur|remitente|"
-    r"отправитель|差出人|von|de|письмо|envelope-from)\s*:?\s*[\"'<(]*$|sorry,? $", re.IGNORECASE
+    r"отправитель|差出人|von|de|письмо|envelope-from|message-?id|in-reply-to|references|queue-?id|original address|"
+    r"original recipient|(?:generated|expanded|forwarded|redirected) from)\s*:?\s*[\"'<(]*$|sorry,? $", re.IGNORECASE
 )  # fmt: skip
 _LABEL = re.compile(
-    r"(?:recipients?|rcpt to|failed address|to address|destinataires?|empfänger|destinatari[oa]s?|mottaker|alıcı|"
+    r"(?:(?:failed |final )?recipients?(?: address)?|rcpt to|failed address|to address|destinataires?|empfänger|destinatari[oa]s?|mottaker|alıcı|"
     r"получател[ьи]|odbiorca|ontvanger|address(?:ed)? to|宛先|送信先|收件人|not be delivered to|delivering your mail to|"
     r"deliver (?:(?:the |your )?(?:message|mail|e-mail) )?to|delivered to|delivery to|did not reach(?: the following recipient)?)"
     r"(?:\([^)]*\))?\s*:?\s*[\"'<(]*$", re.IGNORECASE
 )  # fmt: skip
 _COMMAND = re.compile(r"rcpt(?:\s+|_)to\s*:?\s*[\"'<]*$|\b[245]\d\d[ -][^\n]{0,40}$", re.IGNORECASE)
 _FROM_ORIGINAL = re.compile(
-    r"\((?:expanded|generated|ultimately generated) from:? [\"'<]*([^\s<>\"']+@[^\s<>\"']+?)[>\"']*\)"
+    r"(?:\((?:expanded|generated|ultimately generated) from:? |original (?:address|recipient):? )[\"'<]*([^\s<>\"']+@[^\s<>\"')]+)",
+    re.IGNORECASE,
 )
-_BARE_USER = re.compile(r"could not be delivered because[^\n]*\n\s*([A-Za-z0-9._-]{2,40})\s*$", re.MULTILINE)
+_BARE_USER = re.compile(
+    r"(?:could not be delivered because|not delivered to|(?:following|these) (?:recipients?|users?|address(?:es)?))[^\n]*\n"
+    r"(?:[ \t]*\n){0,3}[ \t]*([A-Za-z0-9._-]{2,40})(?:[ \t]{2}|[ \t]*$)", re.MULTILINE | re.IGNORECASE
+)  # fmt: skip
+_UNDERSCORED = re.compile(r"\b[245]\d\d_[245]\.\d\.\d{1,3}_")
 _TRANSCRIPT = re.compile(r"^(?:<<< .*|>>> .*|[245]\d\d[ -].*|\.\.\. while talking to .*)$", re.MULTILINE)
 _FORWARD = re.compile(
     r"^(?:_{10,}|-{2,} ?(?:original message|forwarded message|ursprüngliche nachricht|message transféré)[ -]*|"
@@ -66,7 +73,7 @@ class _Mention:
 def from_system(message: Message, context: Context) -> bool:
     """Tell whether a mail system signs this message: by sender, by name, by the null reverse-path with no person."""
     sender = message.from_address
-    if addresses.is_machine(sender) or (not sender and "from" in message.headers):
+    if addresses.is_machine(sender) or (sender in ("", "@") and "from" in message.headers):
         return True
     name = message.from_name or (message.headers.get("from") or "")
     if _SYSTEM_NAMES.search(name[:200]):
@@ -97,6 +104,8 @@ def find(message: Message, context: Context) -> Report | None:
         sure = 0.97
     elif system and signals & {"failed", "delayed", "strong"}:
         sure = 0.96 if "strong" in signals else 0.93
+    elif _of_exchange(message) and not signals & {"done"} and any(m.tier == 1 for m in _mentions(prose, _parties(message))):
+        sure = 0.85
     elif "strong" in signals and "failed" in signals and _opens_with_forward(prose):
         sure, forwarded = 0.85, True
     elif (
@@ -119,6 +128,16 @@ def find(message: Message, context: Context) -> Report | None:
     return report
 
 
+def _of_exchange(message: Message) -> bool:
+    """Exchange signs notices alike in every language: `Microsoft Outlook`, and a subject that begins with a word and a colon."""
+    signed = message.from_name == "Microsoft Outlook" or message.from_address.lower().startswith("microsoftexchange")
+    return signed and ":" in message.subject[1:60]
+
+
+def _parties(message: Message) -> set[str]:
+    return {a.address.lower() for f in ("to", "from") for a in addresses.find(message.headers.get(f) or "", 20)}
+
+
 def null_path(message: Message, context: Context) -> bool:
     """Tell whether the message is known to have come with the null reverse-path (RFC 5321 section 4.5.5)."""
     return context.envelope_from == "" or (message.headers.get("return-path") or "").strip() == "<>"
@@ -134,7 +153,7 @@ def _may_be_notice(message: Message, context: Context) -> bool:
         return False
     if "x-ms-exchange-inbox-rules-loop" in message.headers or null_path(message, context):
         return True
-    return message.root.content_type.startswith("multipart/") and _subject_says(message)
+    return _subject_says(message)
 
 
 def _opens_with_forward(prose: str) -> bool:
@@ -173,7 +192,7 @@ def _cases(
     message: Message, prose: str, failed_header: list[str], copy: Headers | None, delayed: bool, context: Context
 ) -> tuple[list[Case], bool]:
     """One case a recipient, and whether the notice itself names any."""
-    senders = {a.address.lower() for f in ("to", "from") for a in addresses.find(message.headers.get(f) or "", 20)}
+    senders = _parties(message)
     if copy is not None:
         senders |= {
             a.address.lower() for f in ("from", "return-path", "sender") for a in addresses.find(copy.get(f) or "", 5)
@@ -192,6 +211,8 @@ def _cases(
     cases = []
     for address in wanted[:MAX_RECIPIENTS]:
         chunk = _about(prose, address, places) if len(wanted) <= 200 else ""
+        if _UNDERSCORED.search(chunk):
+            chunk = chunk.replace("_", " ")
         case = Case(address=address, action="delayed" if delayed else "failed", diagnostic=chunk[:MAX_DIAGNOSTIC])
         origin = _FROM_ORIGINAL.search(chunk)
         if origin and addresses.valid(origin[1]) and origin[1].lower() != address.lower():
