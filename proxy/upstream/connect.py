@@ -118,8 +118,10 @@ class Connector:
                 return await self._connected(client)
         except TimeoutError:
             raise DownError("connect: timeout") from None
+        except socket.gaierror as error:
+            raise DownError(f"connect: {error.strerror}") from None
         except OSError as error:
-            raise DownError(f"connect: {os.strerror(error.errno) if (error.errno or 0) > 0 else error}") from None
+            raise DownError(f"connect: {os.strerror(error.errno) if error.errno else error}") from None
 
     async def _connected(self, client: Client | None) -> socket.socket:
         loop = asyncio.get_running_loop()

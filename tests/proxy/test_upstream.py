@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -69,33 +69,39 @@ async def talking(
 ) -> AsyncIterator[tuple[Connection, list[bytes]]]:
     """A connection to a server that answers the n-th piece it gets with the n-th answer; those pieces."""
     pieces: list[bytes] = []
+    left = list(answers)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for answer in answers:
-            piece = await reader.read(1 << 20)
-            if not piece:
-                break
-            pieces.append(piece)
+    class Server(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast("asyncio.Transport", transport)
+            ends.append(self.transport)
+
+        def data_received(self, data: bytes) -> None:
+            pieces.append(data)
+            answer = left.pop(0) if left else b""
             if answer == b"close":
-                writer.close()
-                return
-            writer.write(answer)
-        await reader.read()
-        writer.close()
+                self.transport.close()
+            else:
+                self.transport.write(answer)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    transport, _ = await asyncio.get_running_loop().create_connection(
-        asyncio.Protocol, *server.sockets[0].getsockname()[:2]
-    )
-    connection = Connection(
-        offers or Offers(pipelining=True), timeouts or Timeouts(10.0, 10.0, 10.0), b"tap.example", secure=False
-    )
+        def connection_lost(self, error: Exception | None) -> None:
+            ends.remove(self.transport)
+
+    ends: list[asyncio.Transport] = []
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Server, "127.0.0.1", 0)
+    transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname()[:2])
+    chosen = timeouts or Timeouts(10.0, 10.0, 10.0)
+    connection = Connection(offers or Offers(pipelining=True), chosen, b"tap.example", secure=False)
     connection.take_over(transport)
     try:
         yield connection, pieces
     finally:
         connection.abort()
+        for end in ends:
+            end.abort()
         server.close()
+        await until(lambda: not ends)
 
 
 @on_both_loops
@@ -296,7 +302,7 @@ async def test_tls_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_auth(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("s3cret\n", "utf-8")
-    login = {"user": "tap", "password_file": tmp_path / "password"}
+    login: dict[str, Any] = {"user": "tap", "password_file": tmp_path / "password"}
     async with serving(Handler(login=("tap", "s3cret"))) as handler, tapping(tmp_path, handler, **login) as tap:
         assert (await tap.send()).startswith("250 2.0.0 taken")
         assert handler.messages[0].user == b"tap"
@@ -482,13 +488,15 @@ def test_the_breaker() -> None:
 
 
 async def test_silence_opens_it_too(tmp_path: Path) -> None:
-    async with serving(Handler(script={"mail": HANG})) as handler:
-        async with hosts(tmp_path, handler, command_timeout_s=0.1) as upstream:
-            outcomes = [await upstream.send(parcel(), Ticket(), upstream.claim()) for _ in range(THRESHOLD)]
-            assert {(outcome.unreached, outcome.error) for outcome in outcomes} == {(False, "timeout")}
-            outcome = await upstream.send(parcel(), Ticket(), upstream.claim())
-            assert (outcome.unreached, outcome.error) == (True, "every host is down")
-            assert upstream.all[0].status()["state"] == "breaker"
+    async with (
+        serving(Handler(script={"mail": HANG})) as handler,
+        hosts(tmp_path, handler, command_timeout_s=0.1) as upstream,
+    ):
+        outcomes = [await upstream.send(parcel(), Ticket(), upstream.claim()) for _ in range(THRESHOLD)]
+        assert {(outcome.unreached, outcome.error) for outcome in outcomes} == {(False, "timeout")}
+        outcome = await upstream.send(parcel(), Ticket(), upstream.claim())
+        assert (outcome.unreached, outcome.error) == (True, "every host is down")
+        assert upstream.all[0].status()["state"] == "breaker"
 
 
 # -- what may be offered
