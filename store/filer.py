@@ -220,9 +220,11 @@ class FilingLoop:
                 publish_filed(self.settings.journal_dir, stream, cursor.lsn)
         try:
             return self._tail.take(self.settings.batch_messages, BATCH_BYTES)
-        except OSError:
+        except OSError:  # read on from what is committed
             self._tail.close()
             self._tail = None
+            self._batches.clear()
+            self._prepared.clear()
             raise
 
     def _prepare(self, batch: Batch) -> list[Filing]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 from proxy.journal.reader import Item, JournalReader, StreamReader
@@ -58,7 +59,9 @@ class Tail:
         self.reader = JournalReader(journal)
         self._published = dict(cursors)
         self._ahead = {stream: set(cursor.ahead) for stream, cursor in cursors.items()}
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, _Waiting] = {}  # for the sender's answer
+        self._ready: dict[str, _Waiting] = {}  # decided, for their turn
+        self._late: list[Mark] = []
         self._kept_bytes = 0
         for stream, cursor in cursors.items():
             self.reader.seek(stream, cursor.lsn)
@@ -77,44 +80,60 @@ class Tail:
 
         The caller files the batch before it takes the next.
         """
-        ready: dict[str, _Waiting] = {}
-        late: list[Mark] = []
-        for item in self.reader.poll(max_messages * 3, max_bytes):
-            if isinstance(item.record, Entry):
-                self._entered(item, item.record, ready)
-            else:
-                self._marked(item.record, ready, late)
-        decided = [Decided(self._whole(waiting), waiting.outcomes) for waiting in ready.values()]
-        return Batch(decided, late, self._moved_cursors())
+        while not (batch := self._served(max_messages, max_bytes)):
+            items = self.reader.poll(max_messages * 3, max_bytes)
+            if not items:
+                break
+            for item in items:
+                if isinstance(item.record, Entry):
+                    self._entered(item, item.record)
+                else:
+                    self._marked(item.record)
+        return batch
 
-    def _entered(self, item: Item, entry: Entry, ready: dict[str, _Waiting]) -> None:
+    def _entered(self, item: Item, entry: Entry) -> None:
         if entry.copied_from or item.lsn in self._ahead.get(item.stream, ()):
             return
         outcomes = Outcomes(len(entry.rcpt_args), refused=entry.refused)
         waiting = _Waiting(item.stream, item.lsn, entry, len(entry.wire), True, outcomes)
-        if entry.refused:
-            self._ahead.setdefault(item.stream, set()).add(item.lsn)
-            ready[entry.id] = waiting
-            return
         if self._kept_bytes + waiting.kept_bytes > BODIES_KEPT_BYTES:
             waiting = _Waiting(item.stream, item.lsn, replace(entry, wire=b""), 0, False, outcomes)
         self._kept_bytes += waiting.kept_bytes
-        self._waiting[entry.id] = waiting
+        (self._ready if entry.refused else self._waiting)[entry.id] = waiting
 
-    def _marked(self, mark: Mark, ready: dict[str, _Waiting], late: list[Mark]) -> None:
-        waiting = ready.get(mark.id) or self._waiting.get(mark.id)
+    def _marked(self, mark: Mark) -> None:
+        waiting = self._ready.get(mark.id) or self._waiting.get(mark.id)
         if waiting is None:
             if mark.fate is not None or mark.answered is not None:
-                late.append(mark)
+                self._late.append(mark)
             return
         waiting.outcomes = waiting.outcomes.after(mark)
-        if waiting.outcomes.answered is None or mark.id in ready:
+        if waiting.outcomes.answered is None or mark.id in self._ready:
             return
         del self._waiting[mark.id]
+        if waiting.outcomes.passed:
+            self._let_go(waiting)
+        else:
+            self._ready[mark.id] = waiting
+
+    def _let_go(self, waiting: _Waiting) -> None:
         self._kept_bytes -= waiting.kept_bytes
         self._ahead.setdefault(waiting.stream, set()).add(waiting.lsn)
-        if not waiting.outcomes.passed:
-            ready[mark.id] = waiting
+
+    def _served(self, max_messages: int, max_bytes: int) -> Batch:
+        """As many of those that are ready as a batch takes."""
+        decided: list[Decided] = []
+        size = 0
+        for ident in list(islice(self._ready, max_messages)):
+            waiting = self._ready.pop(ident)
+            self._let_go(waiting)
+            entry = self._whole(waiting)
+            decided.append(Decided(entry, waiting.outcomes))
+            size += len(entry.wire)
+            if size > max_bytes:
+                break
+        late, self._late = self._late, []
+        return Batch(decided, late, self._moved_cursors())
 
     def _whole(self, waiting: _Waiting) -> Entry:
         """The entry with its body, read again where it was not kept."""
@@ -131,7 +150,7 @@ class Tail:
 
     def _moved_cursors(self) -> dict[str, Cursor]:
         lows: dict[str, int] = {}
-        for waiting in self._waiting.values():
+        for waiting in chain(self._waiting.values(), self._ready.values()):
             lows[waiting.stream] = min(waiting.lsn, lows.get(waiting.stream, waiting.lsn))
         moved = {}
         for stream in self.reader.streams():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import threading
+import time
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +14,15 @@ import sqlalchemy as sa
 
 from proxy.journal.records import unstuffed
 from store.accounts import Accounts
+from store.expiry import Expiry
+from store.filing import BatchFiler
 from store.imap.columns import Columns
 from store.imap.roles import FlagChange
 from store.mailboxes import Mailboxes, NoFolder, NotAllowed
 from store.quarantine import NotThere, Quarantine
 from store.schema import corrections, messages, segments
-from tests.support.store import bounce, file_all, make_entry, settings_for
+from store.settings import DAY_S
+from tests.support.store import bounce, check_books, file_all, filing, make_entry, settings_for
 
 HARD = "Bounces/Hard"
 
@@ -147,3 +153,43 @@ def test_inbox_stays_empty(quarantine: Quarantine) -> None:
     with pytest.raises(NoFolder):
         mailboxes.copy(HARD, "ann", [1], "Nowhere")
     assert mailboxes.folder(HARD).messages == 1
+
+
+def test_the_books_stay_right_while_all_work_at_once(quarantine: Quarantine) -> None:
+    """Filing, expiry and three analysts, each on connections of their own."""
+    mailboxes = Mailboxes(quarantine)
+    filer = BatchFiler(quarantine)
+    old_ns = time.time_ns() - 50 * DAY_S * 10**9
+    ready = [
+        filing(quarantine.settings, make_entry(received_ns=old_ns if n % 3 else time.time_ns())) for n in range(100)
+    ]
+    done = threading.Event()
+    failures: list[BaseException] = []
+
+    def analyst(seed: int) -> None:
+        dice = random.Random(seed)
+        account = dice.choice(["ann", "bob"])
+        try:
+            while not done.is_set():
+                uids = dice.sample(range(1, 100), 5)
+                source, target = dice.sample([HARD, "Replies", "Other"], 2)
+                mailboxes.store(source, account, uids, FlagChange(set_bits=4, flagged=dice.random() < 0.1))
+                dice.choice([mailboxes.copy, mailboxes.move])(source, account, uids, target)
+                mailboxes.expunge(source, account, uids[:2])
+                for _ in mailboxes.shown(target, uids):
+                    pass
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=analyst, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for start in range(0, 100, 20):
+        filer.file(ready[start : start + 20])
+        sum(Expiry(quarantine, filer).steps(force=True))
+    done.set()
+    for thread in threads:
+        thread.join()
+    filer.close()
+    assert failures == []
+    check_books(quarantine)

@@ -18,7 +18,7 @@ from store.filing import BatchFiler, Filing
 from store.outcomes import Outcomes
 from store.prepare import Job, prepare
 from store.quarantine import Quarantine
-from store.schema import entries, messages
+from store.schema import entries, folders, messages, segments
 from store.settings import StoreSettings
 
 BOUNCE = (
@@ -131,3 +131,22 @@ def contents(quarantine: Quarantine) -> dict[str, bytes]:
         shown = connection.execute(sa.select(sa.func.count()).select_from(entries)).scalar_one()
         assert shown == len(rows)
     return {ident: quarantine.original(ident) for ident, _ in rows}
+
+
+def check_books(quarantine: Quarantine) -> None:
+    """What is counted is what is there."""
+    with quarantine.index.read() as connection:
+        for folder in connection.execute(sa.select(folders)).all():
+            mine = sa.select(sa.func.count(), sa.func.max(entries.c.uid), sa.func.max(entries.c.modseq))
+            count, uid, modseq = connection.execute(mine.where(entries.c.folder_pk == folder.pk)).one()
+            assert folder.messages == count
+            assert folder.uidnext > (uid or 0)
+            assert folder.modseq >= (modseq or 0)
+        shown = sa.select(entries.c.message_pk)
+        assert connection.execute(sa.select(messages.c.id).where(messages.c.pk.not_in(shown))).all() == []
+        assert connection.execute(shown.where(entries.c.message_pk.not_in(sa.select(messages.c.pk)))).all() == []
+        lives = sa.select(messages.c.segment_pk, sa.func.count(), sa.func.sum(messages.c.frame_bytes))
+        counted = {pk: (count, size) for pk, count, size in connection.execute(lives.group_by(messages.c.segment_pk))}
+        for segment in connection.execute(sa.select(segments)):
+            assert (segment.live_messages, segment.live_bytes) == counted.pop(segment.pk, (0, 0))
+        assert not counted
