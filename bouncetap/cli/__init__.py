@@ -53,9 +53,8 @@ def main() -> None:
     from bouncetap.config import ConfigError
 
     try:
-        group(standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        code = group(standalone_mode=False)  # what a command raised as Exit comes back as a number
+        sys.exit(code if isinstance(code, int) else 0)
     except click.UsageError as error:
         error.show()
         sys.exit(2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from bouncetap.cli.options import loaded, table, takes_config
@@ -26,7 +28,7 @@ def account() -> None:
 def account_add(name: str, role: str, password_stdin: bool) -> None:
     """Add an account, or give an existing one a new password and role."""
     if password_stdin:
-        password = click.get_text_stream("stdin").readline().rstrip("\r\n")
+        password = sys.stdin.readline().rstrip("\r\n")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     if not password:

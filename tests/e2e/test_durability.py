@@ -13,6 +13,8 @@ import random
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from tests.support.smtp import Mail, Session
 from tests.support.tap import Tap, wait_for
 
@@ -86,6 +88,7 @@ async def under_load(tap: Tap) -> Load:
     return load
 
 
+@pytest.mark.timeout(3600)
 def test_kill_minus_nine_at_random(make_tap: Any, handler: Any) -> None:
     tap = make_tap(extra='[proxy.limits]\nconnections_per_address = 500\nrate_per_address = 100000\n'
                          '[journal]\nreserve = "10MB"\n')  # fmt: skip
@@ -101,8 +104,9 @@ def test_kill_minus_nine_at_random(make_tap: Any, handler: Any) -> None:
     in_quarantine = Counter(row["sha256"] for row in tap.exported())
     lost = [mail for mail in load.acknowledged if in_quarantine[mail.sha256] == 0]
     doubled = [mail for mail in load.acknowledged if in_quarantine[mail.sha256] > 1]
-    print(f"\n{ROUNDS} kills, {len(wanted)} acknowledged, {load.resent} resent; at the handler: {len(missing)} missing, "
-          f"{duplicates} duplicates; in the quarantine: {len(lost)} missing, {len(doubled)} doubled")  # fmt: skip
+    print(f"\n{ROUNDS} kills, {len(wanted)} acknowledged, {load.resent} resent")
+    print(f"at the handler: {len(missing)} missing, {duplicates} duplicates")
+    print(f"in the quarantine: {len(lost)} missing, {len(doubled)} doubled")
     assert not missing
     assert not lost
     assert not doubled

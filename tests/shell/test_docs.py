@@ -1,0 +1,80 @@
+"""The documents are true: every metric, command, dependency and rule is named, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bouncetap.cli import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "fixtures/README.md"]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_dependency_is_explained_and_pinned() -> None:
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    page, pins = text("docs/dependencies.md"), text("constraints.txt").lower().replace("_", "-")
+    for requirement in project["dependencies"]:
+        name = re.split(r"[<>=; ]", requirement)[0]
+        assert f"| {name} |" in page
+        assert f"{name.lower()}==" in pins
+    for requirement in project["optional-dependencies"]["dev"]:
+        assert re.split(r"[<>=; ]", requirement)[0] in page
+
+
+def test_every_metric_is_in_operations() -> None:
+    page = text("docs/operations.md")
+    declared = re.compile(r'(?:Counter|Gauge|Histogram)\(\s*"(bouncetap_\w+)"')
+    found = {m for area in ("proxy", "store", "bouncetap") for p in (ROOT / area).rglob("*.py")
+             for m in declared.findall(p.read_text(encoding="utf-8"))}  # fmt: skip
+    assert len(found) > 30
+    assert not {name for name in found if name.removesuffix("_total") not in page}
+
+
+def test_alert_rules_name_metrics_that_exist() -> None:
+    declared = re.compile(r'"(bouncetap_\w+)"')
+    sources = "".join(
+        p.read_text(encoding="utf-8") for area in ("proxy", "store", "bouncetap") for p in (ROOT / area).rglob("*.py")
+    )
+    names = {name.removesuffix("_total") for name in declared.findall(sources)} | {"bouncetap_up"}
+    used = re.findall(r"bouncetap_\w+", text("etc/prometheus/rules.yml"))
+    assert used
+    assert not {name for name in used if name.removesuffix("_total").removesuffix("_bucket") not in names}
+
+
+def test_every_command_is_in_operations() -> None:
+    page = text("docs/operations.md")
+    assert not [command for command in COMMANDS if f"`bouncetap {command}" not in page]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert "://" not in target or target.startswith("https://")
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_proxy_s_process_never_loads_the_store() -> None:
+    proxy_alone = "bouncetap.parts, bouncetap.config.for_proxy, proxy.server, proxy.delivery"
+    barred = "{'store', 'classifier', 'sqlalchemy', 're2', 'alembic'}"
+    code = f"import sys, {proxy_alone}; print([m for m in sys.modules if m.split('.')[0] in {barred}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == b"[]"
+
+
+def test_no_registry_hosts_and_no_machine_paths_in_the_tree() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True, cwd=ROOT).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        content = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
+        for forbidden in (b"pypi" + b".org", b"files.python" + b"hosted", b"/work" + b"/main", b"deb.debian" + b".org"):
+            assert forbidden not in content, name
