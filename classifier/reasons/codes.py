@@ -17,7 +17,7 @@ _REPLY_FIRST = re.compile(r"^\W{0,3}([245][0-5]\d)(?=[- ]|$)")
 _REPLY_SAID = re.compile(r"(?:said: ?|returned:? ?|error:? ?|<<< ?|reply:? ?|response:? ?|code:? ?|reason: ?|-> ?|: ?)"
                          r"\W{0,3}([245][0-5]\d)(?=[- ,]|: )")  # fmt: skip
 _REPLY_ANY = re.compile(
-    r"(?<![\w.:#/-])([45][0-5]\d)(?! (?:bytes|octets|[km]i?b\b|seconds|minutes|messages|recipients|char))(?=-?\s*#?[45]\.[0-7]\.\d|-\D| [a-z<\"'(#])"
+    r"(?<![\w.:/-])(?<!\w#)([45][0-5]\d)(?! (?:bytes|octets|[km]i?b\b|seconds|minutes|messages|recipients|char))(?=[-:]?\s*#?[45]\.[0-7]\.\d|-\D| [a-z<\"'(#])"
 )
 
 

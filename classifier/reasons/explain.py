@@ -154,11 +154,12 @@ def _about(address: str | None, prose: str) -> list[str]:
         return []
     own: list[str] = []
     common: list[str] = []
+    others: list[str] = []
     part: list[str] | None = None
     for line in prose.splitlines():
         begins = _ADDRESS_LINE.match(line)
         if begins is not None:
-            part = own if address and begins.group(1).lower() == address.lower() else None if address else common
+            part = own if address and begins.group(1).lower() == address.lower() else others if address else common
         elif part is None and not own:
             part = common
         if part is not None:
