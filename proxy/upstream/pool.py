@@ -30,7 +30,7 @@ class Ticket:
 
     live: bool = True
     hurry: bool = False
-    waiter: asyncio.Future[None] | None = field(default=None, repr=False)
+    waiter: asyncio.Future[float] | None = field(default=None, repr=False)
 
     def give_up(self) -> None:
         """Wait for no slot from now on; whoever has one already goes on."""
@@ -80,17 +80,19 @@ class Pool:
             ticket.waiter = asyncio.get_running_loop().create_future()
             queue.append(ticket)
             try:
-                await ticket.waiter
+                return await ticket.waiter
             except BaseException:
                 if ticket in queue:
                     queue.remove(ticket)
                 elif not ticket.waiter.cancelled() and ticket.waiter.exception() is None:
-                    self._hand_on()  # the slot came in the very moment in which we were cancelled
+                    self.leave(ticket.waiter.result(), completed=False)  # it came just as we were cancelled
                 raise
             finally:
                 ticket.waiter = None
-        else:
-            self._busy += 1
+        self._busy += 1
+        return self._begin()
+
+    def _begin(self) -> float:
         started = self._clock()
         self._started_sum += started
         return started
@@ -107,7 +109,7 @@ class Pool:
             while queue:
                 waiter = queue.popleft().waiter
                 if waiter is not None and not waiter.done():
-                    waiter.set_result(None)
+                    waiter.set_result(self._begin())
                     return
         self._busy -= 1
 

@@ -194,6 +194,16 @@ async def test_more_than_the_slots_can_take_goes_to_the_spool_at_once(tmp_path: 
         await tap.until(lambda: handler.accepted == 13)
 
 
+async def test_waiting_for_a_slot_is_no_overload(tmp_path: Path) -> None:
+    async with (
+        serving(Handler(script={"dot": Later(0.02)})) as handler,
+        tapping(tmp_path, handler, connections=2) as tap,
+    ):
+        replies = await asyncio.gather(*(tap.send(unique()) for _ in range(40)))
+        assert all(reply.startswith("250 2.0.0 taken") for reply in replies)
+        assert tap.delivery._hosts.all[0].pool.wait_s() == 0.0
+
+
 async def test_a_slow_reply_is_awaited_and_makes_no_duplicate(tmp_path: Path) -> None:
     async with (
         serving(Handler(script={"dot": Later(0.4)})) as handler,
