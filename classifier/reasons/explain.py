@@ -41,7 +41,7 @@ _STAGE = re.compile(
     r"(end of data|mail from|rcpt to|ehlo|helo|lhlo|data|initial connection|message body)"
 )
 # A line of a notice that begins the part about one recipient: "<a@b.example>: host ... said: ...".
-_ADDRESS_LINE = re.compile(r"\s{0,8}(?:\d+\. |\* )?<?([^\s<>@:,;]{1,64}@[^\s<>@:,;]{1,255}?)>?(?::|\.\.\.|\s|$)")
+_ADDRESS_LINE = re.compile(r"\s{0,8}(?:\d+\. |\* )?<?([^\s<>@:,;]{1,64}@[\w.\[\]-]{1,255}?)>?(?::|\.\.\.|\s|$)", re.ASCII)
 # What we may say of the status where nothing states one, and the reason is plain (RFC 3463 sections 3.2 to 3.8).
 _DERIVED = {
     Reason.BAD_MAILBOX: "1.1", Reason.BAD_DOMAIN: "1.2", Reason.MOVED: "1.6", Reason.NO_MAIL_DOMAIN: "1.10",
@@ -166,7 +166,7 @@ def _about(address: str | None, prose: str) -> list[str]:
             part.append(line)
         elif not line.strip():
             part = common
-    parts = ["\n".join(lines) for lines in (own, common) if lines]
+    parts = ["\n".join(lines) for lines in (own, common if own or any(map(str.strip, common)) else others) if lines]
     return [parts[0], "\n".join(parts)] if len(parts) == 2 else parts
 
 
