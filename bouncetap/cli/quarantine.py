@@ -124,7 +124,13 @@ def message(message_id: str, raw: bool, resend: bool, as_json: bool) -> None:
                 shown = [list(entry) for entry in found.entries]
                 click.echo(json.dumps({**found.facts, **whole, "outcomes": fates, "entries": shown}))
             else:
-                click.echo("\n".join(_described(found, whole)))
+                for line in _described(found, whole):
+                    click.echo(_printable(line))
+
+
+def _printable(line: str) -> str:
+    """Nothing from a message may steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in line)
 
 
 def _described(found: Found, verdict: dict[str, Any]) -> Iterator[str]:

@@ -79,6 +79,13 @@ async def test_a_message_that_is_only_in_the_journal(state: Path) -> None:
     assert b"not filed yet" in command(state, "message", entry.id).stdout
 
 
+def test_a_message_does_not_steer_the_terminal(state: Path) -> None:
+    entry = make_entry(bounce().replace(b"User unknown", b"User \x1b[2J\xc2\x9b unknown"), helo=b"\x1b]0;x\x07")
+    fill(state, entry)
+    shown = command(state, "message", entry.id).stdout.decode()
+    assert all(character.isprintable() or character == "\n" for character in shown)
+
+
 def test_export_resumes(state: Path) -> None:
     first = [make_entry(bounce(b"u%d@example.org" % n)) for n in range(3)] + [make_entry(b"Subject: x\r\n\r\nhi\r\n")]
     fill(state, *first)

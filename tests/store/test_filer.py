@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from store.filer import Filer, FilingLoop
 from store.imap.roles import FlagChange
 from store.mailboxes import Mailboxes
 from store.outcomes import Outcomes
+from store.prepare import Job, Prepared
 from store.quarantine import Quarantine
 from store.schema import messages, stream_cursors
 from store.settings import StoreSettings
@@ -245,3 +247,39 @@ async def test_a_full_index_delays_and_loses_nothing(tmp_path: Path) -> None:
     run_until_idle(loop)
     assert contents(loop.quarantine) == originals(entries)
     loop.close()
+
+
+async def test_a_worker_for_want_of_descriptors_is_made_later(tmp_path: Path) -> None:
+    class Exhausted(Workers):
+        failures = 2
+
+        def prepare(self, jobs: Sequence[Job]) -> list[Prepared]:
+            if self.failures:
+                self.failures -= 1
+                raise OSError(errno.EMFILE, "too many open files")
+            return super().prepare(jobs)
+
+    settings = settings_for(tmp_path)
+    entry = make_entry()
+    await journal(settings.journal_dir, [entry])
+    filer = Filer(settings, workers=Exhausted())
+    await filer.start()
+    wait_until(lambda: filer.status()["filed"] == 1)
+    await filer.stop()
+    assert filed(settings) == originals([entry])
+
+
+async def test_a_cursor_that_could_not_be_published_is_published_later(tmp_path: Path) -> None:
+    """Else a journal that has filled its disk would wait for ever to hear that it may be deleted."""
+    settings = settings_for(tmp_path)
+    await journal(settings.journal_dir, [make_entry()])
+    (stream,) = list_streams(settings.journal_dir)
+    cursor = settings.journal_dir / stream / FILED
+    cursor.mkdir()  # no write of a file succeeds here
+    filer = Filer(settings)
+    await filer.start()
+    wait_until(lambda: filer.status()["filed"] == 1 and filer.status()["last_error"])
+    assert read_cursor(cursor) == 0
+    cursor.rmdir()
+    wait_until(lambda: read_cursor(cursor))
+    await filer.stop()

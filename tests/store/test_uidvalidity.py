@@ -124,3 +124,26 @@ def test_expired_rows_use_their_index(tmp_path: Path) -> None:
     assert plans
     assert "ix_entries_expiry" in plans[0]
     quarantine.close()
+
+
+@pytest.mark.parametrize("mirror", ["with", "without"])
+async def test_a_lost_index_costs_no_segment(tmp_path: Path, mirror: str) -> None:
+    await fill(tmp_path, 2)
+    segments = set((tmp_path / "quarantine").rglob("*.seg"))
+    assert segments
+    for name in ("index.db", "index.db-wal", "index.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    if mirror == "without":
+        mirror_path(tmp_path).unlink()
+    await fill(tmp_path, 1)  # an expiry pass comes with it
+    assert segments < set((tmp_path / "quarantine").rglob("*.seg"))
+
+
+async def test_an_index_restored_from_a_backup_costs_no_segment(tmp_path: Path) -> None:
+    await fill(tmp_path, 2)
+    shutil.copy(tmp_path / "index.db", tmp_path / "backup")
+    await fill(tmp_path, 2)
+    segments = set((tmp_path / "quarantine").rglob("*.seg"))
+    shutil.copy(tmp_path / "backup", tmp_path / "index.db")
+    await fill(tmp_path, 1)
+    assert segments < set((tmp_path / "quarantine").rglob("*.seg"))
