@@ -101,6 +101,8 @@ class Supervisor:
         while not self._stopping.is_set():
             started_at = loop.time()
             child.process = await self._spawn(child.part)
+            if self._stopping.is_set():  # while it was being made: nobody else would tell it
+                self._signal(child, signal.SIGTERM)
             watcher = loop.create_task(self._watch_ready(child))
             code = await child.process.wait()
             watcher.cancel()

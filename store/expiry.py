@@ -31,6 +31,7 @@ from store.quarantine import Quarantine
 from store.schema import entries, folders, messages, meta, segments
 from store.segments import Place, retention_class
 from store.settings import DAY_S
+from store.uidvalidity import orphans_kept_ns
 
 BATCH_ENTRIES = 500
 CARRY_MESSAGES, CARRY_BYTES = 100, 16 * 1024 * 1024
@@ -190,16 +191,22 @@ class Expiry:
             whole.parent.rmdir()
 
     def _sweep(self) -> Iterator[int]:
-        """Unlink files that no row knows and nobody writes to."""
+        """Unlink files that no row knows and nobody writes to, but not those that a lost index may have known."""
         with self._index.read() as connection:
             known = {path for (path,) in connection.execute(sa.select(segments.c.path))}
+            kept_ns = orphans_kept_ns(connection)
         known |= self._filer.segments.open_paths
         for file in list(self._quarantine.directory.glob("*/*.seg")):
             path = f"{file.parent.name}/{file.name}"
-            if path not in known:
-                log.info("orphan_segment_removed", path=path, size_bytes=file.stat().st_size)
-                self._unlink(path)
-                yield 0
+            if path in known:
+                continue
+            stat = file.stat()
+            if stat.st_mtime_ns <= kept_ns:
+                log.warning("orphan_segment_kept", path=path, reason="the index was lost or restored after it")
+                continue
+            log.info("orphan_segment_removed", path=path, size_bytes=stat.st_size)
+            self._unlink(path)
+            yield 0
 
     def _carry(self, now_s: float) -> Iterator[int]:
         """Move what lives in mostly dead segments past their time."""

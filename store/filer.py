@@ -32,7 +32,7 @@ from proxy.journal.stream import publish_filed
 from store import metrics
 from store.errors import CommandError, StartError
 from store.expiry import Clock, Due, Expiry, ExpiryBlocked
-from store.filing import BatchFiler, Filing, load_cursors
+from store.filing import BatchFiler, Cursor, Filing, load_cursors
 from store.index import IndexUnusable
 from store.prepare import Job
 from store.quarantine import Quarantine
@@ -126,6 +126,7 @@ class FilingLoop:
         self._tail: Tail | None = None
         self._batches: deque[Batch] = deque()  # read, and not filed yet
         self._prepared: deque[Future[list[Filing]]] = deque()  # what is made of them
+        self._unpublished: dict[str, Cursor] = {}  # committed, and not told the journal's writers yet
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
         self._gauges_at = 0.0
 
@@ -184,6 +185,9 @@ class FilingLoop:
 
     def _file_some(self) -> bool:
         """File the oldest batch; the next one is being classified meanwhile."""
+        if self._unpublished:
+            with contextlib.suppress(OSError):  # told when it first failed
+                self._publish()
         while len(self._batches) < BATCHES:
             batch = self._take()
             if not batch:
@@ -201,7 +205,7 @@ class FilingLoop:
             return False
         try:
             filings = self._prepared[0].result()
-        except WorkerUnusable:
+        except Exception:  # no worker, no process, no memory: whatever it was, it is tried anew
             self._prepared[0] = self._preparing.submit(self._prepare, batch)
             raise
         with metrics.BATCH_SECONDS.time():
@@ -216,8 +220,8 @@ class FilingLoop:
             with self.quarantine.index.read() as connection:
                 cursors = load_cursors(connection)
             self._tail = Tail(self.settings.journal_dir, cursors)
-            for stream, cursor in cursors.items():  # a crash may have come between commit and publication
-                publish_filed(self.settings.journal_dir, stream, cursor.lsn)
+            self._unpublished |= cursors  # a crash may have come between commit and publication
+            self._publish()
         try:
             return self._tail.take(self.settings.batch_messages, BATCH_BYTES)
         except OSError:  # read on from what is committed
@@ -250,9 +254,7 @@ class FilingLoop:
         ]
 
     def _committed(self, batch: Batch, filings: list[Filing]) -> None:
-        for stream, cursor in batch.cursors.items():
-            publish_filed(self.settings.journal_dir, stream, cursor.lsn)
-        self._filer.point("published")
+        self._unpublished |= batch.cursors
         self.filed += len(filings)
         for kind, count in Counter(filing.prepared.kind for filing in filings).items():
             metrics.FILED.labels(kind).inc(count)
@@ -260,6 +262,14 @@ class FilingLoop:
             metrics.FILED_BYTES.inc(len(filing.original))
             made = filing.prepared
             log.info("filed", id=made.id, kind=made.kind, category=made.category, folder=made.folder)
+        self._publish()
+        self._filer.point("published")
+
+    def _publish(self) -> None:
+        """Tell the journal's writers how far we are; what the disk does not take now is tried again. Raises OSError."""
+        for stream, cursor in list(self._unpublished.items()):
+            publish_filed(self.settings.journal_dir, stream, cursor.lsn)
+            del self._unpublished[stream]
 
     # -- the rest ------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 UIDVALIDITY and UIDNEXT of every folder are mirrored in `<state_dir>/uidvalidity.json`, outside the index. Where the
 mirror has handed out UIDs that the index knows nothing of (it was restored from a backup, or rebuilt), the folder
-gets a new UIDVALIDITY, max(old + 1, now), and clients fetch it afresh (RFC 3501 section 2.3.1.1).
+gets a new UIDVALIDITY, max(old + 1, now), and clients fetch it afresh (RFC 3501 section 2.3.1.1). Segments that are
+older than such an index are then the only copy of mail that it does not know: `orphans_kept_ns` keeps expiry off them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from sqlalchemy.engine import Connection
 
 from store.folders import FOLDERS, INBOX
 from store.index import Index
-from store.schema import folders
+from store.schema import folders, meta
+
+_ORPHANS_KEPT = "orphans_kept_ns"
 
 Mirrored = dict[str, tuple[int, int]]  # folder: UIDVALIDITY, UIDNEXT
 
@@ -35,13 +38,27 @@ def ensure_folders(index: Index, state_dir: Path) -> None:
             return
     now = int(time.time())
     with index.write() as connection:
-        for name in sorted(_wrong(connection, mirrored)):
+        wrong = _wrong(connection, mirrored)
+        if INBOX in wrong or wrong & mirrored.keys():  # new, or older than what was made with it
+            _keep_orphans(connection)
+        for name in sorted(wrong):
             old, _ = mirrored.get(name, (0, 0))
             valid = max(old + 1, now)
             changed = connection.execute(sa.update(folders).where(folders.c.name == name).values(uidvalidity=valid))
             if not changed.rowcount:
                 fresh = {"uidvalidity": valid, "uidnext": 1, "modseq": 1, "messages": 0, "expunged_floor": 1}
                 connection.execute(sa.insert(folders).values(name=name, **fresh))
+
+
+def orphans_kept_ns(connection: Connection) -> int:
+    """Segments last written before this time (Unix, ns) are kept, even if no row knows them; 0: none."""
+    found = connection.execute(sa.select(meta.c.value).where(meta.c.name == _ORPHANS_KEPT)).scalar_one_or_none()
+    return int(found or 0)
+
+
+def _keep_orphans(connection: Connection) -> None:
+    connection.execute(sa.delete(meta).where(meta.c.name == _ORPHANS_KEPT))
+    connection.execute(sa.insert(meta).values(name=_ORPHANS_KEPT, value=str(time.time_ns())))
 
 
 def _wrong(connection: Connection, mirrored: Mirrored) -> set[str]:

@@ -189,3 +189,20 @@ async def test_a_cancelled_waiter_does_not_undo_the_write(tmp_path: Path) -> Non
     await writer.flush()
     assert [found.id for found in writer.open_entries()] == [entry.id]
     await writer.close()
+
+
+async def test_a_hanging_fsync_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.journal.writer._PENDING_LIMIT_BYTES", 50_000)
+    files = Stuck()
+    writer = await JournalWriter.open(settings_for(tmp_path), files=files)
+    files.release.clear()
+    futures = [writer.append_entry(make_entry(20_000)) for _ in range(4)]
+    refused = [future for future in futures if future.done()]
+    assert len(refused) == 2
+    for future in refused:
+        with pytest.raises(JournalError, match="too slow"):
+            await future
+    files.release.set()
+    await asyncio.gather(*futures[:2])
+    await writer.append_entry(make_entry(60_000))  # alone, whatever its size
+    await writer.close()
