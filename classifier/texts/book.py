@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from classifier.rulebook import Hit, Rule, Rulebook, load_rules
-from classifier.texts.fold import fold, letters
+from classifier.texts.fold import fold
+from classifier.texts.spelling import pattern
 
 RULES = Path(__file__).parent.parent / "rules" / "texts"
-_GAP = "[^!?]{0,40}"  # `<g>`: a few words of the same sentence; full stops stay, for dates have them
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _BEHIND = r"\s?(?:[:\]\)\(,.!|#-]|$|\s)"
 _REPLIES = r"(?:\W{0,3}(?:re|aw|sv|vs|odp|antw|r|ri|rif|res|wg|tr|rv|fw|fwd|enc|vl|ynt|ilt|ref|atb|回复|回覆|答复|答覆|转发|轉寄|返信|회신|답장)\s?:\s?)"
@@ -69,11 +69,11 @@ class Book:
 
 
 def folded(rule: Rule) -> Rule:
-    """The rule as texts are folded; escapes and classes of the pattern language are ASCII and stay."""
+    """The rule as texts are folded."""
     return replace(
         rule,
-        patterns=tuple(letters(p.replace("<g>", _GAP)) for p in rule.patterns),
-        unless=tuple(letters(p.replace("<g>", _GAP)) for p in rule.unless),
+        patterns=tuple(pattern(p) for p in rule.patterns),
+        unless=tuple(pattern(p) for p in rule.unless),
         example=fold(rule.example),
         counter_example=fold(rule.counter_example),
     )
@@ -120,7 +120,7 @@ def book() -> Book:
         commands=_plain(tables(), "commands") - _plain({"": tables().get("words", {})}, "ambiguous"),
         polite=frozenset(w for phrase in _plain(tables(), "polite") for w in phrase.split()),
         languages={
-            code: Language(code, table.get("dates", "dmy"), tuple(letters(m) for m in table.get("months", ())))
+            code: Language(code, table.get("dates", "dmy"), tuple(pattern(m) for m in table.get("months", ())))
             for code, table in spoken.items()
         },
         common=common,
