@@ -32,7 +32,8 @@ VAGUE_RANK = 30  # rules ranked below state no cause
 OWN_RANK = 75  # receivers' rules ranked below are phrases that others use as well
 
 # Calibrated on labelled mail: see "Confidence" in docs/classifier.md.
-CONFIDENCE = {RECEIVER: 0.97, TEXT: 0.95, PROSE: 0.9, CODE: 0.85, VAGUE_TEXT: 0.7, VAGUE_CODE: 0.5}
+CONFIDENCE = {RECEIVER: 0.97, TEXT: 0.93, PROSE: 0.9, CODE: 0.85, VAGUE_TEXT: 0.7, VAGUE_CODE: 0.5}
+AGREED, CONTRADICTED = 0.97, 0.9  # a text whose telling code says the same, or something else
 
 _STAGES = {"end of data": "data", "mail from": "mail", "rcpt to": "rcpt", "ehlo": "helo", "helo": "helo", "lhlo": "helo",
            "data": "data", "initial connection": "connect", "message body": "data"}  # fmt: skip
@@ -128,8 +129,18 @@ def explain(facts: Facts) -> Finding:
     if action == "delayed" and all(c.reason is Reason.UNKNOWN for c in found):
         found.append(_UNTOLD_DELAY)
     best = max(found, key=lambda c: c.weight, default=None)
-    best = _by_stage(best, codes.stage, status, reply)
+    best = _by_stage(_weighed(best, found), codes.stage, status, reply)
     return _finding(facts, best, status, reply, action)
+
+
+def _weighed(best: _Candidate | None, found: list[_Candidate]) -> _Candidate | None:
+    """A general text's confidence, in the light of what the refusal's code says by itself."""
+    if best is None or best.tier != TEXT or best.confidence != CONFIDENCE[TEXT]:
+        return best
+    said = [c.reason for c in found if c.tier == CODE and c.source == "code"]
+    if not said:
+        return best
+    return replace(best, confidence=AGREED if best.reason in said else CONTRADICTED)
 
 
 def _by_stage(best: _Candidate | None, stage: str | None, status: str | None, reply: int | None) -> _Candidate | None:
