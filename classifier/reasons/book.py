@@ -117,7 +117,10 @@ def load_book(directory: Path = RULES) -> Book:
     names = {r.name for r in receivers}
     receiver_rules = _check([rule for f in receiver_files for rule in load_rules(f, "reason")], names)
     text_rules = [rule for f in sorted(directory.glob("text_*.toml")) for rule in load_rules(f, "reason")]
-    own = {n: [r for r in receiver_rules if r.attributes["receiver"] == n and not r.attributes.get("anywhere")] for n in names}
+    own = {
+        n: [r for r in receiver_rules if r.attributes["receiver"] == n and not r.attributes.get("anywhere")]
+        for n in names
+    }
     return Book(
         receivers=receivers,
         receiver_rules=Rulebook(receiver_rules),

@@ -42,7 +42,9 @@ _STAGE = re.compile(
     r"(end of data|mail from|rcpt to|ehlo|helo|lhlo|data|initial connection|message body)"
 )
 # A line of a notice that begins the part about one recipient: "<a@b.example>: host ... said: ...".
-_ADDRESS_LINE = re.compile(r"\s{0,8}(?:\d+\. |\* )?<?([^\s<>@:,;]{1,64}@[\w.\[\]-]{1,255}?)>?(?::|\.\.\.|\s|$)", re.ASCII)
+_ADDRESS_LINE = re.compile(
+    r"\s{0,8}(?:\d+\. |\* )?<?([^\s<>@:,;]{1,64}@[\w.\[\]-]{1,255}?)>?(?::|\.\.\.|\s|$)", re.ASCII
+)
 # What we may say of the status where nothing states one, and the reason is plain (RFC 3463 sections 3.2 to 3.8).
 _DERIVED = {
     Reason.BAD_MAILBOX: "1.1", Reason.BAD_DOMAIN: "1.2", Reason.MOVED: "1.6", Reason.NO_MAIL_DOMAIN: "1.10",

@@ -32,9 +32,7 @@ def _both(pattern: str) -> tuple[Any, Any]:
 
 _URL = _both(r"(?:https?|ftp)://[^\s<>\"')\]]+|\bwww\.[^\s<>\"')\]]+")
 _ADDRESS = _both(r"<?[^\s<>@\"'(),;:\[\]]+@[^\s<>@\"'(),;:\[\]]+>?")
-_IP = _both(
-    r"\[?\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b\]?|\[?\b(?:ipv6:)?[0-9a-f]{1,4}:[0-9a-f:]*:[0-9a-f:.]*\]?"
-)
+_IP = _both(r"\[?\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b\]?|\[?\b(?:ipv6:)?[0-9a-f]{1,4}:[0-9a-f:]*:[0-9a-f:.]*\]?")
 # Two labels with a well-known end, or three and more. Microsoft's dotted words (RESOLVER.ADR.RecipNotFound) are none.
 _HOST = _both(
     r"\b[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.(?:com|net|org|edu|gov|mil|int|info|biz|name|arpa|local|lan|internal|localdomain"
@@ -124,4 +122,3 @@ def _mask_word(word: str) -> str:
 def _mask_host(found: re.Match[str]) -> str:
     name = found.group()
     return name if name.startswith(_NOT_A_HOST) else "host"
-
