@@ -26,6 +26,7 @@ from proxy.proxyproto import parse as parse_proxy_header
 PROXY_HEADER_TIMEOUT_S = 5.0
 TLS_HANDSHAKE_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 5.0  # for a peer that does not take our last reply
+UNBROKEN_COMMANDS = 50  # of one pipelined batch, before other sessions get their turn
 SKIP_LIMIT_BYTES = 1_000_000  # of one over-long command line
 
 
@@ -64,6 +65,7 @@ class Connection(SMTP):
         self.task: asyncio.Task[None] | None = None
         self._out: list[bytes] = []
         self._bad_commands = 0
+        self._unbroken = 0  # commands obeyed since the loop last had its turn
         self._gate_key = ""
         self._write_paused = False
         self._drained: asyncio.Future[None] | None = None
@@ -163,6 +165,7 @@ class Connection(SMTP):
         """Free everything; a last reply goes out with the close."""
         if self._timer is not None:
             self._timer.cancel()
+        self.reset()
         self.front.sessions.discard(self)
         self.front.gate.release_any()
         if self._gate_key:
@@ -222,6 +225,10 @@ class Connection(SMTP):
                 self.hang_up("bare_lf_command", b"500 5.5.2 Commands end in CRLF\r\n")
                 break
             if line is not None and len(line) + len(b"\r\n") <= limit:
+                self._unbroken += 1
+                if self._unbroken >= UNBROKEN_COMMANDS:
+                    self._unbroken = 0
+                    await asyncio.sleep(0)
                 return line
             if line is not None or len(inbox) > limit:
                 if line is None:
@@ -233,6 +240,7 @@ class Connection(SMTP):
                 break
             await self.flush()
             self.waiting = True
+            self._unbroken = 0
             more = await inbox.wait()
             self.waiting = False
             if not more:

@@ -53,6 +53,8 @@ def _parse_v1(data: bytes) -> ProxyHeader | None:
             return ProxyHeader(None, end + 2)
         _, family, source, destination, source_port, destination_port = words
         kind = {"TCP4": ipaddress.IPv4Address, "TCP6": ipaddress.IPv6Address}[family]
+        if "%" in source:  # a zone may hold anything, line ends too, and means nothing here
+            raise ProxyHeaderError
         address, _ = kind(source), kind(destination)
         return ProxyHeader((str(address), _port(source_port, destination_port)), end + 2)
     except (KeyError, ValueError):

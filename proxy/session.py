@@ -6,6 +6,7 @@ becomes of a message is `Deliver`'s business: the session passes on its reply an
 
 from __future__ import annotations
 
+import asyncio
 import math
 import ssl
 import time
@@ -19,9 +20,12 @@ from proxy.types import Incoming, Reply
 from proxy.wire import Splitter, inspect, received_count
 
 RATE_WINDOW_S = 60.0  # over which `min_rate_bytes_s` is averaged
+REFUSED_RECIPIENTS = 1000  # at foreign domains, between two messages
+RECIPIENT_OVERHEAD_BYTES = 64  # what keeping one costs beside its octets
 IDLE_COMMANDS = 100  # EHLO, RSET, NOOP, VRFY and HELP between two messages
 RECEIVED_LIMIT = 100  # RFC 5321 section 6.3
 LOGGED_RECIPIENTS = 10
+INSPECT_IN_THREAD_BYTES = 1 << 20
 
 _FAULT = Reply(451, (b"4.3.0 Local error, try again later",))
 _TOO_BIG = b"552 5.3.4 Message too big\r\n"
@@ -31,12 +35,19 @@ _NO_MEMORY = b"452 4.3.1 Too much mail at once, try again later\r\n"
 class Session(Connection):
     """One client's conversation."""
 
+    _held_bytes = 0  # of the envelope and of a body, as `front.in_flight` counts them
+
     def __init__(self, front: Front) -> None:
         super().__init__(front)
         self._helo = b""
         self._messages = 0
         self._idle_commands = 0
-        self._held_bytes = 0  # of a body, as `front.in_flight` counts them
+        self._refused_recipients = 0
+
+    def reset(self) -> None:
+        """Forget the transaction, and give back what it held."""
+        self._hold(-self._held_bytes)
+        super().reset()
 
     async def obey(self, line: bytes) -> None:
         """Obey one command line; a fault of ours is temporary for the client (451) and tells nothing."""
@@ -129,9 +140,17 @@ class Session(Connection):
         arg = arg[3:].lstrip(b" ")
         path = parse_rcpt(arg, smtputf8=self.envelope.smtp_utf8)
         if path.domain and path.domain not in self.front.domains:
-            return self._refuse("relay", b"550 5.7.1 Relaying denied\r\n")
+            self._refuse("relay", b"550 5.7.1 Relaying denied\r\n")
+            self._refused_recipients += 1
+            if self._refused_recipients >= REFUSED_RECIPIENTS:
+                self.hang_up("refused_recipients", b"421 4.7.0 Too many errors\r\n")
+            return None
         if len(self.envelope.rcpt_args) >= self.front.limits.recipients:
             return self._refuse("recipients", b"452 4.5.3 Too many recipients\r\n")
+        cost_bytes = len(arg) + RECIPIENT_OVERHEAD_BYTES
+        if not self.front.in_flight.fits(cost_bytes):
+            return self._refuse("bytes_in_flight", _NO_MEMORY)
+        self._hold(cost_bytes)
         self.envelope.rcpt_args.append(arg)
         return self.say(b"250 2.1.5 Recipient ok\r\n")
 
@@ -155,13 +174,12 @@ class Session(Connection):
             refusal = await self._receive(splitter)
             self.arm(math.inf)
             self._messages += 1
-            self._idle_commands = 0
+            self._idle_commands = self._refused_recipients = 0
             if refusal:
                 self._refuse("size" if refusal is _TOO_BIG else "bytes_in_flight", refusal)
             else:
                 await self._hand_on(splitter.wire())
         finally:
-            self._hold(-self._held_bytes)
             self.reset()
 
     def _data_refusal(self, arg: bytes) -> bytes:
@@ -180,12 +198,13 @@ class Session(Connection):
         limit_bytes = self.front.listen.max_message_size_bytes * 65 // 64 + 1024
         started = window_start = self.loop.time()
         window_bytes = 0
+        envelope_bytes = self._held_bytes
         refusal = b""
         while True:
             if chunk := inbox.take_all():
                 rest = splitter.feed(chunk)
                 if not refusal:
-                    refusal = self._keepable(splitter.size_bytes, limit_bytes)
+                    refusal = self._keepable(splitter.size_bytes, limit_bytes, envelope_bytes)
                     if refusal:
                         splitter.discard()
                         self._hold(-self._held_bytes)
@@ -202,11 +221,11 @@ class Session(Connection):
             if not await inbox.wait():
                 raise GoneError
 
-    def _keepable(self, size_bytes: int, limit_bytes: int) -> bytes:
+    def _keepable(self, size_bytes: int, limit_bytes: int, envelope_bytes: int) -> bytes:
         """Account for a body that has grown to this size; the refusal if it may not."""
         if size_bytes > limit_bytes:
             return _TOO_BIG
-        grown = size_bytes - self._held_bytes
+        grown = envelope_bytes + size_bytes - self._held_bytes
         if not self.front.in_flight.fits(grown):
             return _NO_MEMORY
         self._hold(grown)
@@ -223,7 +242,10 @@ class Session(Connection):
         shared.BYTES.inc(len(wire))
         if received_count(wire) > RECEIVED_LIMIT:
             return self._refuse("hops", b"554 5.4.6 Too many hops\r\n")
-        inspected = inspect(wire, front.smuggling)
+        if len(wire) > INSPECT_IN_THREAD_BYTES:
+            inspected = await asyncio.to_thread(inspect, wire, front.smuggling)
+        else:
+            inspected = inspect(wire, front.smuggling)
         if inspected.bare_cr or inspected.bare_lf:
             shared.BARE.labels("cr").inc(inspected.bare_cr)
             shared.BARE.labels("lf").inc(inspected.bare_lf)
