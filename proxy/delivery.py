@@ -24,7 +24,7 @@ from proxy.job import Job, queued
 from proxy.journal import Entry, JournalWriter, Mark, new_id
 from proxy.loops import LoopGuard
 from proxy.marks import Marks, last_reply
-from proxy.outcome import LATER, NO_JOURNAL, Outcome, Policy, first_line
+from proxy.outcome import LATER, NO_JOURNAL, Outcome, Policy, first_line, unaddressed
 from proxy.settings import ProxySettings
 from proxy.spool import Spool, Spooled
 from proxy.trace import received_field
@@ -200,7 +200,8 @@ class Delivery:
         SPOOLED.inc()
         doubt = outcome.host if in_doubt else ""
         self._last_error = last_reply(outcome)
-        log.info("spooled", id=job.id, host=outcome.host, in_doubt=in_doubt, left=len(left), why=self._last_error)
+        why = unaddressed(self._last_error)
+        log.info("spooled", id=job.id, host=outcome.host, in_doubt=in_doubt, left=len(left), why=why)
         self._spool.add(Spooled(job.id, job.received_ns, job.size_bytes, left, doubt, self._last_error))
 
     def _answered_at(self, job: Job, began: float, deadline: asyncio.TimerHandle) -> None:

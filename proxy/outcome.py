@@ -27,12 +27,15 @@ dead; else in doubt if the handler may have it, else open.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxy.journal.records import Fate
 from proxy.types import Reply
 from proxy.upstream.client import Said
+
+_ADDRESS = re.compile(r"[^\s<>]*@[^\s<>]*")
 
 LATER = Reply(451, (b"4.3.0 The mail handler cannot take this now, try again later",))
 NO_JOURNAL = Reply(452, (b"4.3.1 Cannot store mail now, try again later",))
@@ -141,6 +144,11 @@ def grouped(fates_: Sequence[Fate], said: Sequence[Reply | None]) -> dict[tuple[
         key = (fate, reply.code if reply else 0, first_line(reply) if reply else "")
         groups.setdefault(key, []).append(position)
     return groups
+
+
+def unaddressed(text: str) -> str:
+    """What a handler said, fit for a log: without the addresses that it may quote."""
+    return _ADDRESS.sub("...", text)
 
 
 def first_line(reply: Reply) -> str:

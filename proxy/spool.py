@@ -22,7 +22,7 @@ from prometheus_client import Gauge
 from proxy.errors import CommandError
 from proxy.journal import Entry, Fate, JournalError, JournalWriter, OpenEntry
 from proxy.marks import Marks, last_reply
-from proxy.outcome import NOT_CAPABLE, Outcome
+from proxy.outcome import NOT_CAPABLE, Outcome, unaddressed
 from proxy.settings import Legacy
 from proxy.upstream.hosts import Host, Hosts, Parcel
 from proxy.upstream.pool import Ticket
@@ -188,7 +188,8 @@ class Spool:
         if item.id not in self._items:  # dropped meanwhile
             return
         left, in_doubt = self._marks.outcome(item.id, item.received_ns, item.size_bytes, item.rcpts, outcome, told=250)
-        log.info("replayed", id=item.id, host=outcome.host, left=len(left), attempt=item.attempts + 1, last=item.last)
+        why = unaddressed(item.last)
+        log.info("replayed", id=item.id, host=outcome.host, left=len(left), attempt=item.attempts + 1, why=why)
         if not left:
             self._forget(item)
             return

@@ -28,7 +28,7 @@ class IdSource:
         now_ms = now_ns // 1_000_000
         with self._lock:
             if now_ms <= self._last >> _RANDOM_BITS:  # the rest of the number is random enough already
-                fresh = self._last + 1 + random.getrandbits(32)  # noqa: S311
+                fresh = self._last + 1 + random.getrandbits(32)
             else:
                 fresh = now_ms << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS - _SPARE_BITS)
             self._last = fresh

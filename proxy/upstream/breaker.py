@@ -37,6 +37,10 @@ class Breaker:
             self._probe_at = self._clock() + self._interval_s
         return True
 
+    def untried(self) -> None:
+        """Whoever was admitted did not find out: let another one try."""
+        self._probe_at = 0.0
+
     def success(self) -> None:
         """The host completed a transaction, whatever it answered."""
         self.failures = 0

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from proxy.outcome import Outcome, decisive
+from proxy.outcome import Outcome, decisive, unaddressed
 from proxy.settings import Legacy
 from proxy.types import Capabilities, Reply
 from proxy.upstream.breaker import Breaker
@@ -151,12 +151,12 @@ class Host:
         self._failed.inc()
         self.last_error = error
         if self.breaker.open and not was_open:
-            log.warning("handler_down", host=self.name, error=error)
+            log.warning("handler_down", host=self.name, error=unaddressed(error))
             self._open.set(1)
 
     def status(self) -> dict[str, Any]:
         """JSON-able."""
-        state = "breaker" if self.breaker.open else "down" if self.breaker.failures else "up"
+        state = "breaker" if self.breaker.open else "down" if self.last_error else "up"
         return {"host": self.name, "state": state, "last_error": self.last_error, **self.pool.status()}
 
 
@@ -201,8 +201,10 @@ class Hosts:
             try:
                 outcome = await host.send(parcel, ticket)
             except IncapableError:
+                host.breaker.untried()
                 incapable += 1
             except GaveUpError:
+                host.breaker.untried()
                 error = "no connection was free in time"
             except DownError as down:
                 error = str(down)
@@ -216,7 +218,7 @@ class Hosts:
         nobody: tuple[Reply | None, ...] = (None,) * len(parcel.rcpt_args)
         if incapable and incapable == len(self.all):
             return Outcome(nobody, incapable=True, error="no host offers SMTPUTF8")
-        return Outcome(nobody, unreached=not begun, error=error)
+        return Outcome(nobody, unreached=not (begun or incapable), error=error)
 
     async def probe(self) -> None:
         """Ask hosts that were never heard what they offer. Never raises but for cancellation."""
@@ -226,6 +228,7 @@ class Hosts:
             started = await host.pool.enter(Ticket(live=False))
             try:
                 host.pool.keep(await host.open(None))
+                host.last_error = ""
             except DownError as error:
                 host.last_error = str(error)
             finally:

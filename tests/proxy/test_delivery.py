@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from proxy.journal.audit import find
-from tests.support.handler import HANG, RESET, Gate, Handler, Later, serving
+from tests.support.handler import EXTENSIONS, HANG, RESET, Gate, Handler, Later, serving
 from tests.support.inbound import on_both_loops
 from tests.support.journal import FaultyFiles, Stuck
 from tests.support.outbound import BODY, RCPT, Tap, incoming, tapping, unique, until
@@ -24,6 +26,25 @@ BODIES = [
     b"x" * 200_000 + b"\r\n",
     b"a line\r\n" * 300_000,
 ]
+
+
+def wire_forms(count: int) -> Iterator[bytes]:
+    """Bodies in wire form made of what could go wrong."""
+    source = random.Random(5321)
+    while count:
+        body = b"".join(source.choices([b"\r", b"\n", b".", b"\r\n", b"a", b"\0", b"\xff", b"\r\n.."], k=12)) + b"\r\n"
+        if b"\r\n.\r\n" not in b"\r\n" + body:
+            count -= 1
+            yield body
+
+
+@pytest.mark.parametrize("extensions", [EXTENSIONS, ()], ids=["pipelining", "step by step"])
+async def test_any_wire_form_arrives_as_it_is(extensions: tuple[str, ...], tmp_path: Path) -> None:
+    bodies = list(wire_forms(300))
+    async with serving(Handler(extensions=extensions)) as handler, tapping(tmp_path, handler) as tap:
+        for body in bodies:
+            assert (await tap.delivery.deliver(incoming(body)))[0].code == 250
+        assert [message.wire for message in handler.messages] == bodies
 
 
 @on_both_loops

@@ -238,6 +238,17 @@ async def test_smtputf8_waits_for_a_host_that_offers_it(tmp_path: Path) -> None:
         assert second.messages[1].mail_arg == mail
 
 
+async def test_waiting_for_smtputf8_holds_up_nobody(tmp_path: Path) -> None:
+    async with serving(Handler(extensions=("PIPELINING",))) as handler, tapping(tmp_path, handler, NOWHERE) as tap:
+        await handler.stop()
+        assert (await tap.delivery.deliver(incoming(mail_arg=b"<> SMTPUTF8", smtputf8=True)))[0].code == 250
+        for _ in range(10):
+            assert "queued as" in await tap.send(unique())
+        await handler.start()
+        await tap.until(lambda: handler.accepted == 10)
+        assert tap.delivery.status()["spool"]["messages"] == 1
+
+
 async def test_smtputf8_that_nobody_takes_is_a_dead_letter(tmp_path: Path) -> None:
     async with (
         serving(Handler(extensions=("PIPELINING",))) as handler,

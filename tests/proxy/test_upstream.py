@@ -480,6 +480,9 @@ def test_the_breaker() -> None:
     assert [breaker.admit(), breaker.admit()] == [True, False]
     clock[0] += 1.0  # the first probe hangs: another may go
     assert breaker.admit()
+    assert not breaker.admit()
+    breaker.untried()
+    assert breaker.admit()
     breaker.failure()
     assert not breaker.admit()
     breaker.success()
