@@ -13,11 +13,14 @@ _ENHANCED = re.compile(r"([245])\.([0-7])\.(\d{1,3})(?![\w]|\.\d|-\d)")
 _WITHIN = re.compile(r"[\w.:/]$|\D-$")  # what stands before a number that is part of something longer
 _BEFORE_STRONG = re.compile(r"(?<![\w.])[245][0-5]\d[- ]['\"]?#?$")
 _BEFORE_VERSION = re.compile(r"(?:version|release|exim|sendmail|postfix|smtpd?|server|v|mta|php|rev)[ /]$")
+_IN_LINKS = ("=", "#", "/", "?", "&")  # before a code: maybe "https://...?p=5.1.1"
 _REPLY_FIRST = re.compile(r"^\W{0,3}([245][0-5]\d)(?=[- ]|$)")
 _REPLY_SAID = re.compile(r"(?:said: ?|returned:? ?|error:? ?|<<< ?|reply:? ?|response:? ?|code:? ?|reason: ?|-> ?|: ?)"
                          r"\W{0,3}([245][0-5]\d)(?=[- ,]|: )")  # fmt: skip
 _REPLY_ANY = re.compile(
-    r"(?<![\w.:/-])(?<!\w#)([45][0-5]\d)(?! (?:bytes|octets|[km]i?b\b|seconds|minutes|messages|recipients|char))(?=[-:]?\s*#?[45]\.[0-7]\.\d|-\D| [a-z<\"'(#])"
+    r"(?<![\w.:/-])(?<!\w#)([45][0-5]\d)"
+    r"(?! (?:bytes|octets|[km]i?b\b|seconds|minutes|messages|recipients|char))"
+    r"(?=[-:]?\s*#?[45]\.[0-7]\.\d|-\D| [a-z<\"'(#])"
 )
 
 
@@ -59,6 +62,8 @@ def enhanced_codes(folded: str) -> list[Code]:
             start -= 1
         before = folded[max(0, start - 12) : start]
         if (not hashed and _WITHIN.search(before)) or _BEFORE_VERSION.search(before):
+            continue
+        if before[-1:] in _IN_LINKS and "://" in folded[folded.rfind(" ", 0, start) + 1 : start]:
             continue
         if _BEFORE_STRONG.search(before):
             weight = 3

@@ -35,8 +35,8 @@ OWN_RANK = 75  # receivers' rules ranked below are phrases that others use as we
 CONFIDENCE = {RECEIVER: 0.97, TEXT: 0.93, PROSE: 0.9, CODE: 0.85, VAGUE_TEXT: 0.7, VAGUE_CODE: 0.5}
 AGREED, CONTRADICTED = 0.97, 0.9  # a text whose telling code says the same, or something else
 
-_STAGES = {"end of data": "data", "mail from": "mail", "rcpt to": "rcpt", "ehlo": "helo", "helo": "helo", "lhlo": "helo",
-           "data": "data", "initial connection": "connect", "message body": "data"}  # fmt: skip
+_STAGES = {"end of data": "data", "mail from": "mail", "rcpt to": "rcpt", "ehlo": "helo", "helo": "helo",
+           "lhlo": "helo", "data": "data", "initial connection": "connect", "message body": "data"}  # fmt: skip
 _STAGE = re.compile(
     r"(?:in reply to|after|response to|during|in response to) (?:pipelined |the )?(?:sending )?"
     r"(end of data|mail from|rcpt to|ehlo|helo|lhlo|data|initial connection|message body)"
@@ -203,14 +203,9 @@ def _receiver(book: Book, facts: Facts, text: Text, prose: Text) -> str | None:
 def _by_rules(
     book: Book, text: Text, codes: _Codes, receiver: str | None, source: str, at_most: int = RECEIVER
 ) -> list[_Candidate]:
-    found = []
-    for hit in book.receiver_hits(receiver, text.folded):
-        if _applies(hit, codes):
-            found.append(_candidate(hit, RECEIVER if hit.rule.rank >= OWN_RANK else TEXT, source, at_most))
-    for hit in book.text_rules.search(text.masked):
-        if _applies(hit, codes):
-            found.append(_candidate(hit, TEXT, source, at_most))
-    return found
+    own, general = book.receiver_hits(receiver, text.folded), book.text_rules.search(text.masked)
+    tiers = [(hit, RECEIVER if hit.rule.rank >= OWN_RANK else TEXT) for hit in own] + [(hit, TEXT) for hit in general]
+    return [_candidate(hit, tier, source, at_most) for hit, tier in tiers if _applies(hit, codes)]
 
 
 def _applies(hit: Hit, codes: _Codes) -> bool:

@@ -43,10 +43,14 @@ _HOST = _both(
 # and the sentences of form letters.
 _BOILERPLATE = re2.compile(
     r"\(?in reply to (?:the )?[a-z ]{2,20} command\)?|smtp error from remote (?:mail server|mailer) (?:after|during) "
-    r"(?:end of data|initial connection|sending data block|pipelined [a-z ]*|[a-z]+(?: (?:to|from))?:?(?:addr)?)(?: size=\d+)?:?"
-    r"|\(?this is (?:only )?a (?:permanent|temporary|transient) (?:error|failure)(?: report)?|technical details of (?:permanent|temporary) failure:?"
-    r"|\b(?:temp|perm)_failure:?|permanent (?:fatal )?errors|transient non-fatal errors|please note that this is only a temporary failure report"
-    r"|\bonly a temporary failure report|(?:[245]\.\d+\.\d+ )?(?:- )?(?:unknown address error|other mail system problem|other network problem|"
+    r"(?:end of data|initial connection|sending data block|pipelined [a-z ]*|"
+    r"[a-z]+(?: (?:to|from))?:?(?:addr)?)(?: size=\d+)?:?"
+    r"|\(?this is (?:only )?a (?:permanent|temporary|transient) (?:error|failure)(?: report)?"
+    r"|technical details of (?:permanent|temporary) failure:?"
+    r"|\b(?:temp|perm)_failure:?|permanent (?:fatal )?errors|transient non-fatal errors"
+    r"|please note that this is only a temporary failure report"
+    r"|\bonly a temporary failure report|(?:[245]\.\d+\.\d+ )?(?:- )?"
+    r"(?:unknown address error|other mail system problem|other network problem|"
     r"unspecified mail system problem) [245]\d\d[- ]?['\"]|<no answer>|rfc822;|delivery attempts: \d+"
 )
 _NOT_A_HOST = ("resolver.", "storedrv", "smtpsend", "transport.", "routing.", "agent", "queue.", "moderat", "approval")
@@ -104,7 +108,8 @@ def mask(folded: str) -> str:
             if "." in word[1:-1] or "@" in word:
                 words[i] = _mask_word(word)
         folded = " ".join(words)
-    return _BOILERPLATE.sub(b" ", folded.encode("utf-8", "replace")).decode("utf-8")
+    plain: bytes = _BOILERPLATE.sub(b" ", folded.encode("utf-8", "replace"))
+    return plain.decode("utf-8")
 
 
 def _mask_word(word: str) -> str:

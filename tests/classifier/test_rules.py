@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,12 +13,13 @@ from hypothesis import strategies as st
 
 from classifier.reasons import Facts, explain
 from classifier.reasons.book import RULES, load_book
-from classifier.reasons.ruledocs import PAGE, rules_page
 from classifier.rulebook import Rule, Rulebook, RuleError, load_rules
+from classifier.rulepage import PAGE, STRUCTURAL, rules_page
 from classifier.verdict import Reason
 
 ALL_RULES = load_book().receiver_rules.rules + load_book().text_rules.rules
 REPLIES = Path(__file__).parent / "known_replies.txt"
+TABLE = Path(__file__).parent / "reasons_table.toml"
 
 
 def facts_for(rule: Rule, text: str) -> Facts:
@@ -46,8 +50,72 @@ def test_replies_as_servers_word_them(reasons: str, text: str) -> None:
     assert finding.reason in reasons.split("/"), finding.evidence
 
 
+def table() -> list[tuple[str | None, str, str]]:
+    """Stage (None: not told), acceptable reasons and text of each row of `reasons_table.toml`."""
+    return [
+        (None if stage == "reply" else stage, reasons, text)
+        for top, content in tomllib.loads(TABLE.read_text(encoding="utf-8")).items()
+        for stage, groups in ({"reply": content} if top == "reply" else content).items()
+        for reasons, group in groups.items()
+        for text in group["texts"]
+    ]
+
+
+@pytest.mark.parametrize(("stage", "reasons", "text"), table())
+def test_replies_of_many_services(stage: str | None, reasons: str, text: str) -> None:
+    finding = explain(Facts(diagnostic=text, action="failed", stage=stage))
+    assert finding.reason in reasons.split("/"), finding.evidence
+
+
+def test_the_table_covers_every_failure() -> None:
+    assert {r for _, reasons, _ in table() for r in reasons.split("/")} == set(Reason) - {Reason.DELIVERED}
+    assert len({(stage, text) for stage, _, text in table()}) == len(table())
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("550 see https://support.example/mail/?p=5.1.1 for more", None),
+        ("554 refused: 5.4.3.2 is listed", None),
+        ("554 refused by sendmail 5.2.1", None),
+        ("550 on 2026-05-1.1.1 refused", None),
+        ("550-5.7.26 no authentication 550-5.7.26 see url 550 5.7.26 end", "5.7.26"),
+        ("550 5.1.1 <x@y.example>: 5.1.0 Address rejected", "5.1.1"),
+        ("550 User unknown", "5.1.1"),
+        ("450 4.0.0 Mailbox full", "4.0.0"),
+        ("552 Mailbox full", "5.2.2"),
+    ],
+)
+def test_the_status_is_the_refusals_own(text: str, status: str | None) -> None:
+    assert explain(Facts(diagnostic=text, action="failed")).status == status
+
+
 def test_the_rules_page_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == rules_page(), "run: python -m classifier.reasons.ruledocs"
+    assert PAGE.read_text(encoding="utf-8") == rules_page(), "run: python -m classifier.rulepage"
+
+
+def test_every_piece_of_evidence_is_documented() -> None:
+    documented = {rule.id for rule in ALL_RULES} | STRUCTURAL.keys()
+    for _, _, text in table()[::7]:
+        for evidence in explain(Facts(diagnostic=text, action="failed")).evidence:
+            assert evidence.rule in documented or f"{evidence.rule.split('.')[0]}.*" in documented, evidence
+
+
+def test_ids_have_one_form() -> None:
+    for rule in ALL_RULES:
+        assert re.fullmatch(r"[a-z0-9]+(?:\.[a-z0-9_]+)+", rule.id), rule.id
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "a ", "a.", "550-", "550-5.1.1 x ", "user user ", "<", "a@b.c ", "((((", "not not ", "rate limit "]
+)
+def test_time_grows_with_the_text_only(unit: str) -> None:
+    """Texts are cut, so that even the worst one is answered at once (loose bound: a busy machine)."""
+    text = unit * (64 * 1024 // len(unit))
+    explain(Facts(diagnostic="warm up"))
+    start = time.process_time()
+    explain(Facts(diagnostic=text, human_text=text, address="x@y.example", action="failed"))
+    assert time.process_time() - start < 2.0
 
 
 def test_ids_tell_file_and_reason() -> None:
