@@ -65,9 +65,12 @@ class Session:
         return await self.say(mail.wire + b".\r\n")
 
     async def say(self, data: bytes) -> bytes:
+        await self.write(data)
+        return await self.reply()
+
+    async def write(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()
-        return await self.reply()
 
     async def reply(self) -> bytes:
         while True:
