@@ -33,6 +33,7 @@ COMMANDS = [
     b"UID SEARCH KEYWORD $bad_mailbox",
     b"UID SEARCH SINCE 1-Jan-2024",
     b"UID SEARCH SUBJECT undelivered",
+    b"UID SEARCH FROM nobody@mx.example",
     b"UID SEARCH 1:5000 BODY user471@",
     b"FETCH 1:1000 BODY.PEEK[]",
     b"UID STORE 1:1000 +FLAGS.SILENT (\\Seen)",

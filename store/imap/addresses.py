@@ -69,6 +69,7 @@ class _AddressList:
         self._words: list[bytes] = []  # before an angle bracket: the name, or the address itself
         self._spec: list[bytes] | None = None  # inside or after angle brackets
         self._angle = False
+        self._has_at = False  # among the words
         self._comment: list[bytes] = []
 
     def _word(self, word: bytes) -> None:
@@ -76,6 +77,7 @@ class _AddressList:
             self._spec.append(word)
         elif self._spec is None:
             self._words.append(word)
+            self._has_at = self._has_at or word == b"@"
 
     def _special(self, special: bytes) -> None:
         if special == b"<" and self._spec is None:
@@ -86,7 +88,7 @@ class _AddressList:
             self._word(special)
         elif special == b",":
             self._flush()
-        elif special == b":" and self._spec is None and not self._in_group and b"@" not in self._words:
+        elif special == b":" and self._spec is None and not self._in_group and not self._has_at:
             self.found.append(Address(None, b"".join(self._words).strip(), None))
             self._in_group = True
             self._reset()

@@ -84,7 +84,7 @@ def _light(view: View, items: Sequence[FetchItem], indices: Sequence[int], posit
 
 
 def _flags(view: View, positions: Sequence[int]) -> list[bytes]:
-    return [b"FLAGS %b" % view.flags(p) for p in positions]
+    return [b"FLAGS " + flags for flags in view.flags_of_many(positions)]
 
 
 def _uids(view: View, positions: Sequence[int]) -> list[bytes]:

@@ -22,7 +22,7 @@ _FOLD = re.compile(rb"\r?\n")
 _TOKEN = re.compile(rb"[^\s()<>@,;:\\\"/\[\]?=\x00-\x1f\x7f-\xff]+")
 _PARAMETER = re.compile(rb";\s*([^\s=;\"()]+)\s*=\s*(\"(?:[^\"\\]|\\.)*\"?|[^\s;]*)", re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-_DELIMITER_END = re.compile(rb"(--)?[ \t]*(?:\r?\n|\r?\Z)")
+_DELIMITER_END = re.compile(rb"(--)?[ \t]{0,200}(?:\r?\n|\r?\Z)")
 
 Parameters = tuple[tuple[bytes, bytes], ...]
 

@@ -99,6 +99,14 @@ class View:
         bits = columns.accounts[self.account].bits[position]
         return b"(%b)" % columns.flag_sets.text(columns.sets[position], bits, recent)
 
+    def flags_of_many(self, positions: Sequence[int]) -> list[bytes]:
+        """The same for many, in less time each."""
+        if self._recent:
+            return [self.flags(position) for position in positions]
+        columns, text = self.columns, self.columns.flag_sets.text
+        sets, bits = columns.sets, columns.accounts[self.account].bits
+        return [b"(%b)" % text(sets[p], bits[p], recent=False) for p in positions]
+
     def flag_lines(self) -> Iterator[bytes]:
         """The FLAGS response with all keywords in use."""
         words = [b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Seen", b"\\Draft"]
