@@ -7,7 +7,9 @@ vacation programs write (`classifier.texts`); flufl.bounce only where a mail sys
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
+from functools import cache
 
 from classifier import addresses
 from classifier.context import NO_CONTEXT, Context
@@ -20,13 +22,23 @@ from classifier.texts import judge
 from classifier.verdict import REASONS, Evidence, Kind, Reason, Recipient, Verdict, unparsable
 
 _DONE = frozenset({"delivered", "relayed", "expanded"})
+_WORD = re.compile(r"[^\W\d_]{2,}")
 _WORST_SHOWN = 20  # evidence of so many recipients is repeated at the top
+
+
+@cache
+def warm_up() -> None:
+    """Load every rule, once, so that no message pays for it; `classify` does it by itself at its first call."""
+    for sample in (b"From: mailer-daemon@a.example\n\nundeliverable <b@a.example>: 550 5.1.1 c", b"From: a@b.example\n\nhello you"):
+        _classify(parse(sample), NO_CONTEXT, "")
+    forged.book()
 
 
 def classify(raw: bytes, context: Context = NO_CONTEXT) -> Verdict:
     """Say what a message is. Pure, bounded in time and memory; whatever goes wrong gives an unparsable verdict."""
     digest = hashlib.sha256(raw).hexdigest()
     try:
+        warm_up()
         return _classify(parse(raw), context, digest)
     except Exception as error:
         return unparsable(digest, f"{type(error).__name__}: {error}")
@@ -50,7 +62,18 @@ def _classify(message: Message, context: Context, digest: str) -> Verdict:
         second = secondopinion.ask(message)
         if second is not None:
             return _report(message, second, context, digest)
+    if not len(message.headers) and (nothing := _nothing_to_read(message)):
+        return Verdict(Kind.OTHER, 0.9, digest, unparsable=nothing == "unreadable", evidence=(Evidence(nothing),))
     return _written(message, context, digest)
+
+
+def _nothing_to_read(message: Message) -> str:
+    """Name what is wrong with a message that has neither a header nor words; "" where somebody could read it."""
+    text = message.text[:8000]
+    odd = sum(not c.isprintable() and c not in "\n\t" for c in text) + text.count("\ufffd")
+    if odd > len(text) // 20:
+        return "unreadable"
+    return "" if len(_WORD.findall(text)) > 2 else "empty"
 
 
 def _report(message: Message, report: Report, context: Context, digest: str) -> Verdict:
