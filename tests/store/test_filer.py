@@ -136,7 +136,7 @@ async def test_a_hostile_message_costs_no_other(tmp_path: Path) -> None:
     wires = [bounce(), b"CRASH\r\n", bounce(), b"HANG\r\n", b"BLOAT\r\n", bounce(), b"ONCE\r\n", b"EXIT\r\n"]
     entries = [make_entry(wire) for wire in wires]
     await journal(settings.journal_dir, entries)
-    workers = Workers("tests.support.hostile:prepare", timeout_s=1.0)
+    workers = Workers("tests.support.deadly_prepare:prepare", timeout_s=1.0)
     loop = FilingLoop(settings, workers=workers)
     run_until_idle(loop)
     assert contents(loop.quarantine) == originals(entries)
@@ -200,7 +200,7 @@ async def test_filing_waits_for_disk_space(tmp_path: Path) -> None:
 
 async def test_a_stopped_worker_does_not_stop_the_stop(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
-    workers = Workers("tests.support.hostile:prepare")
+    workers = Workers("tests.support.deadly_prepare:prepare")
     await journal(settings.journal_dir, [make_entry(b"HANG\r\n")])
     filer = Filer(settings, workers=workers)
     await filer.start()
