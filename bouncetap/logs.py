@@ -2,7 +2,8 @@
 
 Events are written by a thread from a bounded queue: a stuck reader of our standard error must not stop the proxy's
 loop. When the queue is full, events are dropped and the number is written with the next one that gets through.
-Message bodies, passwords and tokens are never handed to a logger; addresses only under the keys in ADDRESS_KEYS.
+Message bodies, passwords and tokens are never handed to a logger. Addresses are, under the keys in ADDRESS_KEYS, and in
+the words of others: a handler's reply, an exception's text. Whatever looks like one is redacted there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import atexit
 import logging
 import queue
+import re
 import sys
 import threading
 from typing import IO, Any
@@ -17,6 +19,9 @@ from typing import IO, Any
 import structlog
 
 ADDRESS_KEYS = frozenset({"address", "mail_from", "rcpt_to", "recipient", "recipients", "envelope_to", "original"})
+UNREDACTED_KEYS = frozenset({"account", "part", "level", "timestamp"})  # an account is staff, and audited
+_WORD = re.compile(r"[^\s]+")
+_OPENING, _CLOSING = "<(['\"", ">)]'\":;,."
 QUEUE_EVENTS = 10_000
 FLUSH_TIMEOUT_S = 2.0
 
@@ -64,20 +69,38 @@ class QueuedSink:
 
 
 def redact_address(address: str) -> str:
-    """'a…@example.com' of 'anna.smith@example.com': enough to follow a case, not enough to write to."""
+    """'a…@example.com' of 'anna.smith@example.com': enough to follow a case, not enough to write to.
+
+    Of a MAIL or RCPT argument only the path is shown: an ORCPT or ENVID names people too.
+    """
+    if address.startswith("<") and address != "<>":
+        address = address[1:].partition(">")[0]
     local, at, domain = address.strip("<>").rpartition("@")
     return f"{local[:1]}…{at}{domain}" if at else "…" if address not in {"", "<>"} else address
 
 
+def redact_text(text: str) -> str:
+    """Free text with each word that holds an `@` redacted. Linear in its length."""
+    return _WORD.sub(lambda word: _redacted_word(word[0]), text) if "@" in text else text
+
+
+def _redacted_word(word: str) -> str:
+    local, at, domain = word.rpartition("@")
+    if not at:
+        return word
+    return f"{local.lstrip(_OPENING)[:1]}…@{domain.rstrip(_CLOSING)}"
+
+
 def _redact(_logger: Any, _method: str, event: Any) -> Any:
-    for key in ADDRESS_KEYS & event.keys():
-        value = event[key]
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "backslashreplace")
-        if isinstance(value, str):
-            event[key] = redact_address(value)
-        elif isinstance(value, list | tuple):
-            event[key] = [redact_address(str(item)) for item in value]
+    for key, value in event.items():
+        text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+        redacted = redact_address if key in ADDRESS_KEYS else redact_text
+        if key in UNREDACTED_KEYS:
+            continue
+        if isinstance(text, str):
+            event[key] = redacted(text)
+        elif isinstance(text, list | tuple) and key in ADDRESS_KEYS:
+            event[key] = [redacted(str(item)) for item in text]
     return event
 
 
@@ -92,12 +115,13 @@ def configure(part: str, *, fmt: str = "json", level: str = "info", redact: bool
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.EventRenamer("event"),
+        structlog.processors.format_exc_info,
         *([_redact] if redact else []),
         lambda _logger, _method, event: {"part": part, **event},
     ]
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(sink),  # type: ignore[arg-type]  # it needs write and flush only
         cache_logger_on_first_use=True,
@@ -108,7 +132,6 @@ def configure(part: str, *, fmt: str = "json", level: str = "info", redact: bool
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
                 renderer,
             ],
         )
