@@ -24,6 +24,7 @@ from classifier.texts.traits import Traits, traits
 from classifier.verdict import AutoReply, AutoReplyType, Evidence, Kind, Recipient
 
 _QUESTIONS = "?؟¿՞⸮"
+_ANSWER = re.compile(r"\W{0,3}[^\s:]{1,5}\s?:")
 _SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
 MAX_TEXT_CHARS = 4000  # of folded new text; a notice or a demand stands at the head of a message
 _TYPES = {
@@ -130,18 +131,18 @@ def _unsubscribe_address(reading: Reading) -> Judgement | None:
 
 
 def _complaint(reading: Reading) -> Judgement | None:
-    if reading.traits.listed or reading.traits.bulk or reading.traits.answer or "auto" in reading.titled:
+    """A person who complains of our mail: it is about mail, it is no letter about an order, and it is their own."""
+    facts = reading.traits
+    if facts.listed or facts.bulk or facts.answer or facts.generated or facts.to_return_path or "auto" in reading.titled:
         return None
-    strong = "complaint" in reading.says or ("complaint" in reading.titled and not reading.subject.startswith("re:"))
-    hints = [name for name in ("law", "threat", "never_asked", "whence", "anger") if name in reading.says or name in reading.titled]
-    about_mail = "about_mail" in reading.says or "about_mail" in reading.titled
-    if "business" in reading.says and not strong:
+    strong = "complaint" in reading.says or ("complaint" in reading.titled and _own_title(reading))
+    if not strong or "business" in reading.says or "footer" in reading.says or not _short(reading, 2500):
         return None
-    if not strong and not (len(hints) > 1 and "optout" not in reading.says) and not (about_mail and set(hints) & {"threat"}):
+    if "about_mail" not in reading.says and "about_mail" not in reading.titled:
         return None
     return Judgement(
-        Kind.COMPLAINT, 0.9 if strong else 0.8, people.opting_out(reading.message, "", reading.traits.targets, None),
-        opt_out=True, feedback_type="abuse", evidence=reading.evidence("complaint", *hints),
+        Kind.COMPLAINT, 0.9 if "person" not in reading.says else 0.8, people.sender(reading.message), opt_out=True,
+        feedback_type="abuse", evidence=reading.evidence("complaint", "legal"),
     )  # fmt: skip
 
 
@@ -150,8 +151,7 @@ def _opt_out(reading: Reading) -> Judgement | None:
         return None
     bare = reading.subject if not reading.text or (reading.new.signed and not reading.text) else reading.text
     word = book().asks_to_end(bare) or (_short(reading, 300) and not reading.asks and book().asks_to_end(reading.subject))
-    own_title = not reading.subject.startswith(("re:", "fwd:", "fw:", "aw:", "wg:", "tr:"))
-    asked = "optout" in reading.says or (own_title and "optout" in reading.titled and not reading.personal and not reading.asks)
+    asked = "optout" in reading.says or (_own_title(reading) and "optout" in reading.titled and not reading.personal and not reading.asks)
     if not word and not asked:
         return None
     if not word and (reading.traits.to_return_path or reading.traits.null_path) and _points(reading)[0] >= 3:
@@ -257,6 +257,11 @@ def _bulk(reading: Reading) -> Judgement | None:
 def _human(reading: Reading) -> Judgement:
     sure = 0.95 if reading.asks or reading.personal or reading.traits.person else 0.8
     return Judgement(Kind.HUMAN, sure, people.sender(reading.message), evidence=reading.evidence("person", "business"))
+
+
+def _own_title(reading: Reading) -> bool:
+    """The sender chose the subject: it is no answer and nothing forwarded."""
+    return not reading.message.headers.get("in-reply-to") and not _ANSWER.match(reading.subject)
 
 
 def _short(reading: Reading, limit: int) -> bool:
