@@ -2,7 +2,7 @@
 
     /livez     200 while this process lives
     /readyz    200 while the proxy takes mail (nothing behind the journal is asked); else 503 with the reason
-    /status    what `bouncetap status --json` prints
+    /status    what `bouncetap status --json` prints, less the addresses in handlers' replies
     /metrics   every part's metrics, in Prometheus' text format, and `bouncetap_up{part=...}`
 
 The parts are asked over their control sockets, each for at most ASK_TIMEOUT_S: a frozen part is shown as down.
@@ -22,6 +22,7 @@ import uvicorn
 
 from bouncetap.config.values import split_host_port
 from bouncetap.control import PARTS, Unreachable, ask
+from bouncetap.logs import redact_text
 
 ASK_TIMEOUT_S = 1.0
 Answer = tuple[int, str, str]  # status code, content type, body
@@ -87,7 +88,11 @@ class HttpServer:
         return 503, TEXT, f"not ready: the proxy is {status.get('state')}\n"
 
     async def _status(self) -> Answer:
-        return 200, "application/json", json.dumps(await gather_status(self._state_dir), default=str) + "\n"
+        return (
+            200,
+            "application/json",
+            redact_text(json.dumps(await gather_status(self._state_dir), default=str, ensure_ascii=False)) + "\n",
+        )
 
     async def _metrics(self) -> Answer:
         answers = await asyncio.gather(

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from bouncetap.config import Config, load
 from bouncetap.control import Controlled, ControlServer, socket_path
 from bouncetap.http import HttpServer
 
+DESCRIPTORS = 65_536
 log = structlog.get_logger("shell")
 
 
@@ -86,9 +88,19 @@ def _make(name: str, config: Config) -> Part:
 def run_part(name: str, config: Config, supervisor_fd: int | None = None) -> int:
     """Runs the part until it is told to stop; the exit code. `supervisor_fd` closes when the supervisor dies."""
     logs.configure(name, fmt=config["log.format"], level=config["log.level"], redact=config["log.redact"])
+    os.umask(0o077)  # whatever is written holds mail, addresses or password hashes
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _raise_descriptor_limit()
     _rename_process_metrics(name)
     return uvloop.run(_serve(name, config, supervisor_fd))
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as we may have: a flood of connections must not leave none for the journal."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _rename_process_metrics(name: str) -> None:

@@ -155,6 +155,7 @@ class Supervisor:
 def run(config: Config) -> int:
     """Runs everything; the exit code."""
     logs.configure("supervisor", fmt=config["log.format"], level=config["log.level"], redact=config["log.redact"])
+    os.umask(0o077)
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def main() -> int:

@@ -27,6 +27,7 @@ CSV_COLUMNS = (
     *("envelope_from", "envelope_to", "address", "original", "action", "status", "reply_code", "recipient_reason"),
     *("recipient_category", "counts_against", "final"),
 )
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _PEOPLE = (
     *("address", "original", "action", "status", "reply_code", "reason", "category", "counts_against", "final"),
     "confidence",
@@ -77,10 +78,15 @@ def verdicts(settings: StoreSettings) -> Iterator[dict[str, Any]]:
         quarantine.close()
 
 
+def _harmless(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
 def flat(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A row as lines of a CSV file: one a recipient, at least one."""
+    """A row as lines of a CSV file: one a recipient, at least one. Cells are `_harmless`; JSON lines are exact."""
     for person in row["recipients"] or [{}]:
-        yield {
+        cells = {
             **{column: row.get(column) for column in CSV_COLUMNS},
             **{name: person.get(name) for name in ("address", "original", "action", "status", "reply_code")},
             "recipient_reason": person.get("reason"),
@@ -89,6 +95,7 @@ def flat(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "final": person.get("final"),
             "envelope_to": " ".join(row["envelope_to"]),
         }
+        yield {name: _harmless(value) for name, value in cells.items()}
 
 
 def cursor(quarantine: Quarantine, name: str) -> int:

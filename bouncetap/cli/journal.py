@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from bouncetap.cli.options import loaded, table, takes_config
+from bouncetap.cli.options import loaded, printable, table, takes_config
 from bouncetap.logs import redact_address
 from proxy.journal import audit
 
@@ -16,7 +16,7 @@ def _when(time_ns: int) -> str:
 
 
 def _shown(argument: bytes) -> str:
-    return argument.decode("utf-8", "backslashreplace")
+    return printable(argument.decode("utf-8", "backslashreplace"))
 
 
 @click.group()
@@ -56,7 +56,7 @@ def journal_show(message_id: str) -> None:
     for mark in marks:
         what = f"answered {mark.answered}" if mark.answered is not None else f"{mark.fate} {mark.code} {mark.text}"
         whom = f" recipients {','.join(map(str, mark.rcpts))}" if mark.rcpts else ""
-        click.echo(f"{_when(mark.at_ns)}  {what}{whom} {mark.host}".rstrip())
+        click.echo(printable(f"{_when(mark.at_ns)}  {what}{whom} {mark.host}".rstrip()))
 
 
 @journal.command("verify")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bouncetap.cli.options import loaded, table, takes_config, tell
+from bouncetap.cli.options import loaded, printable, table, takes_config, tell
 from bouncetap.control import PARTS
 from bouncetap.http import gather_status
 
@@ -25,7 +25,7 @@ def status(as_json: bool) -> None:
         for part, state in found.items():
             click.echo(f"{part}: {'running' if state['running'] else 'NOT RUNNING'}")
             for line in _lines({k: v for k, v in state.items() if k != "running"}):
-                click.echo(f"  {line}")
+                click.echo(f"  {printable(line)}")
     if not all(state["running"] for state in found.values()):
         raise click.exceptions.Exit(1)
 

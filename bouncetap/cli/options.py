@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ def takes_config(command: F) -> F:
 
 def loaded(*, serving: bool = True) -> Config:
     """The configuration that this command works with. Raises ConfigError."""
+    os.umask(0o077)  # a command may be the first to write into the state directory
     named = (click.get_current_context().obj or {}).get("config_file")
     return load(Path(named) if named else None, serving=serving)
 
@@ -44,9 +46,14 @@ def tell(config: Config, part: str, command: str, *, timeout_s: float = 30.0, **
         raise click.ClickException(str(error)) from None
 
 
+def printable(text: object) -> str:
+    """Text as a terminal may show it: nothing that a sender or a handler wrote may steer it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in str(text))
+
+
 def table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:
     """Left-aligned columns."""
-    lines = [[str(cell) for cell in row] for row in (header, *rows)]
+    lines = [[printable(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
                      for line in lines)  # fmt: skip

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bouncetap.cli.options import loaded, table, takes_config, tell
+from bouncetap.cli.options import loaded, printable, table, takes_config, tell
 from bouncetap.config import Config
 from bouncetap.config.for_store import store_settings
 from bouncetap.config.values import parse_duration
@@ -125,12 +125,7 @@ def message(message_id: str, raw: bool, resend: bool, as_json: bool) -> None:
                 click.echo(json.dumps({**found.facts, **whole, "outcomes": fates, "entries": shown}))
             else:
                 for line in _described(found, whole):
-                    click.echo(_printable(line))
-
-
-def _printable(line: str) -> str:
-    """Nothing from a message may steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in line)
+                    click.echo(printable(line))
 
 
 def _described(found: Found, verdict: dict[str, Any]) -> Iterator[str]:
@@ -179,7 +174,7 @@ def _resend(config: Config, quarantine: Quarantine, found: Found) -> None:
     finally:
         path.unlink(missing_ok=True)
     for reply in answer["replies"]:
-        click.echo(reply)
+        click.echo(printable(reply))
 
 
 @click.command()

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import binascii
 import codecs
+import encodings
+import encodings.aliases
+import pkgutil
 import quopri
 import re
 from functools import lru_cache
 
 # Python codecs that are no mail charsets: some are quadratic or decode to something else than text.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
+_KNOWN = {module.name for module in pkgutil.iter_modules(encodings.__path__)} | set(encodings.aliases.aliases)
 _ALIASES = {
     "unicode-1-1-utf-7": "utf-7",
     "x-gbk": "gb18030",
@@ -46,6 +50,8 @@ def codec(charset: str) -> str | None:
     """Name the Python codec that reads `charset`, None where there is none."""
     name = charset.strip().strip("\"'").lower().partition("*")[0]
     name = _ALIASES.get(name, name)
+    if encodings.normalize_encoding(name) not in _KNOWN:  # Python remembers every name it is asked for, for ever
+        return None
     try:
         info = codecs.lookup(name)
     except (LookupError, ValueError, UnicodeError):

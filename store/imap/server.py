@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from proxy.errors import CommandError, StartError
+from proxy.limits import address_key
 from store.accounts import Accounts
 from store.imap.backend import Backend
 from store.imap.connection import Connection, Limits
@@ -103,7 +104,7 @@ class ImapServer:
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, encrypted: bool) -> None:
         peer = writer.get_extra_info("peername")
-        address = str(peer[0]) if peer else "unknown"
+        address = address_key(str(peer[0])) if peer else "unknown"
         settings = self._settings
         connection = Connection(
             reader,
@@ -200,6 +201,7 @@ def _tls_context(settings: ImapSettings) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     try:
         context.load_cert_chain(settings.tls_cert, settings.tls_key)
     except (OSError, ssl.SSLError) as error:

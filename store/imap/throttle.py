@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import prometheus_client
 import structlog
+
+from proxy.limits import address_key
 
 log = structlog.get_logger("imap")
 
@@ -35,10 +37,13 @@ class LoginGuard:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="imap-login")
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._turns: dict[str, asyncio.Lock] = {}
+        self._waiting: Counter[str] = Counter()  # who has or wants a turn
 
     async def verify(self, address: str, user: str, password: str) -> str | None:
         """The role of the user, or None after a delay. One try of an address at a time."""
+        address = address_key(address)  # whoever has one address of an IPv6 /64 has them all
         turn = self._turns.setdefault(address, asyncio.Lock())
+        self._waiting[address] += 1
         try:
             async with turn:
                 loop = asyncio.get_running_loop()
@@ -52,8 +57,9 @@ class LoginGuard:
                     self._failures.pop(address, None)
                 return role
         finally:
-            if not turn.locked():
-                self._turns.pop(address, None)
+            self._waiting[address] -= 1
+            if not self._waiting[address]:
+                del self._waiting[address], self._turns[address]
 
     def _failed(self, address: str) -> float:
         """Count a failure; gives the delay that it costs."""
