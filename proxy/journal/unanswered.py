@@ -19,6 +19,7 @@ from proxy.journal.files import Files
 
 KEEP_S = 5 * 86_400
 MAX_HITS = 500_000
+_PRUNE_EVERY = 1000  # lines, at least
 ANSWERED = -1  # the code of a line that takes a digest back: its resend was answered
 _NAME = "unanswered"
 
@@ -42,7 +43,10 @@ class Unanswered:
         self._journal = journal
         self._path = journal / _NAME
         self._hits: dict[bytes, UnansweredHit] = {}
-        self._seen: tuple[int, int] = (0, 0)  # inode and size of the file when it was read last
+        self._inode = 0  # of the file as it was read last
+        self._read_bytes = 0  # so much of it
+        self._lines = 0  # that were found in there
+        self._prune_at = 0  # lines
 
     def __len__(self) -> int:
         return len(self._hits)
@@ -72,33 +76,55 @@ class Unanswered:
             self._files.sync_dir(self._journal)
 
     def refresh(self) -> None:
-        """Read what other workers have written since; rewrite the file once most of it has expired."""
+        """Read what was written since the last time; rewrite the file once most of it is of no use."""
+        self._read_on()
+        if self._lines >= self._prune_at:
+            self._prune()
+            if len(self._hits) * 2 < self._lines:
+                self._rewrite()
+            self._prune_at = self._lines + max(_PRUNE_EVERY, len(self._hits))
+
+    def _read_on(self) -> None:
         try:
-            stat = self._path.stat()
+            with self._path.open("rb") as file:
+                stat = os.fstat(file.fileno())
+                if stat.st_ino != self._inode or stat.st_size < self._read_bytes:  # rewritten
+                    self._inode, self._read_bytes, self._lines = stat.st_ino, 0, 0
+                file.seek(self._read_bytes)
+                data = file.read()
         except FileNotFoundError:
             return
-        if (stat.st_ino, stat.st_size) == self._seen:
-            return
-        self._seen = (stat.st_ino, stat.st_size)
-        now = time.time()
-        lines = self._path.read_bytes().splitlines()
-        hits = [hit for hit in map(_hit, lines) if hit is not None]
-        fresh = [hit for hit in hits if hit.at_s > now - KEEP_S][-MAX_HITS:]
-        self._hits = {hit.digest: hit for hit in fresh}
-        if len(self._hits) * 2 < len(hits):
-            self._rewrite()
+        whole = data[: data.rfind(b"\n") + 1]  # another worker may be in the middle of a line
+        self._read_bytes += len(whole)
+        for hit in filter(None, map(_hit, whole.splitlines())):
+            self._lines += 1
+            known = self._hits.get(hit.digest)
+            if known is None or known.at_s <= hit.at_s:  # what we remember may be later, and not be written yet
+                self._hits[hit.digest] = hit
+
+    def _prune(self) -> None:
+        """Forget what has expired, and the oldest beyond `MAX_HITS`."""
+        hits = sorted(list(self._hits.values()), key=lambda hit: hit.at_s)  # noqa: C414  a copy: the loop adds to it
+        oldest_s = time.time() - KEEP_S
+        for place, hit in enumerate(hits):
+            if hit.at_s <= oldest_s or place < len(hits) - MAX_HITS:
+                self._hits.pop(hit.digest, None)
 
     def _rewrite(self) -> None:
         with self._locked():
+            self._read_on()  # another worker's latest lines must not get lost
+            data = b"".join(map(_line, list(self._hits.values())))
             temporary = self._journal / f".{_NAME}"
             fd = self._files.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             try:
-                self._write(fd, b"".join(map(_line, self._hits.values())), 0)
+                self._write(fd, data, 0)
                 self._files.fdatasync(fd)
+                self._inode = os.fstat(fd).st_ino
             finally:
                 self._files.close(fd)
             self._files.rename(temporary, self._path)
             self._files.sync_dir(self._journal)
+            self._read_bytes, self._lines = len(data), data.count(b"\n")
 
     def _write(self, fd: int, data: bytes, offset: int) -> None:
         while data:

@@ -19,6 +19,7 @@ from proxy.journal.files import Files
 from proxy.journal.reader import JournalReader
 from proxy.journal.records import Entry, Fate, Mark
 from proxy.journal.stream import FILED, list_segments, list_streams, lock_stream, publish_filed, sweep
+from proxy.journal.unanswered import Unanswered, UnansweredHit
 from proxy.journal.writer import JournalWriter
 from tests.support.journal import (
     RecordingFiles,
@@ -426,3 +427,35 @@ async def test_no_body_stays_in_memory(tmp_path: Path) -> None:
     assert len(held) <= 1
     await writer.close()
     shutil.rmtree(tmp_path)
+
+
+async def test_unanswered_is_read_on_and_not_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever hangs up before each reply must not make us read the whole file each second."""
+    monkeypatch.setattr(unanswered, "_PRUNE_EVERY", 4)
+    ours, theirs = Unanswered(Files(), tmp_path), Unanswered(Files(), tmp_path)
+
+    def hit(number: int, code: int = 0, days_old: float = 0.0) -> UnansweredHit:
+        return UnansweredHit(bytes([number]) * 32, str(number), code, "", time.time() - days_old * 86_400)
+
+    ours.store([hit(number, days_old=6) for number in range(20)])
+    waiting = hit(100)
+    ours.remember(waiting)  # not stored yet
+    theirs.store([hit(101)])
+    ours.refresh()
+    theirs.store([hit(102)])  # in the file that ours has rewritten
+    for each in (ours, theirs):
+        each.refresh()
+        assert each.get(bytes([101]) * 32) is not None
+        assert each.get(bytes([102]) * 32) is not None
+        assert each.get(bytes([3]) * 32) is None
+    assert ours.get(waiting.digest) == waiting
+    ours.store([waiting])
+    ours.store([hit(101, unanswered.ANSWERED)])
+    theirs.refresh()
+    assert theirs.get(waiting.digest) == waiting
+    assert theirs.get(bytes([101]) * 32) is None
+    assert len((tmp_path / "unanswered").read_text("ascii").splitlines()) < 12
+    seen: list[bytes] = []
+    monkeypatch.setattr(unanswered, "_hit", seen.append)
+    theirs.refresh()
+    assert seen == []
