@@ -47,13 +47,18 @@ class Book:
     languages: Mapping[str, Language]
     common: Mapping[str, tuple[str, ...]]
     speaks: Mapping[str, str]
+    counted: frozenset[str]
 
     def read(self, text: str, tongues: frozenset[str] | None, title: bool = False) -> Mapping[str, Hit]:
-        """The first hit of each label in a folded text (a subject if `title`); rules of other languages do not count."""
+        """The first hit of each label in a folded text (a subject if `title`), rules of other languages left out.
+
+        `tongues` are the languages that the text can be in; one without a list of common words (`counted`) is known
+        by its script.
+        """
         found: dict[str, Hit] = {}
         for hit in (self.subject if title else self.text).search(text):
             code = self.speaks.get(hit.rule.id)
-            if tongues is None or code is None or code in tongues:
+            if code is None or tongues is None or code in tongues or (code not in self.counted and not hit.text.isascii()):
                 found.setdefault(hit.rule.label, hit)
         return found
 
@@ -113,7 +118,8 @@ def book() -> Book:
     spoken = {name: table for name, table in tables().items() if "language" in table}
     titles = [rule for code, table in spoken.items() for rule in _titles(code, table)]
     common = _common()
-    codes = {code for languages in common.values() for code in languages}
+    counted = frozenset(code for languages in common.values() for code in languages)
+    codes = counted | spoken.keys()
     return Book(
         subject=Rulebook([*titles, *(r for r in rules() if r.attributes.get("where") in ("subject", "both"))]),
         text=Rulebook(r for r in rules() if r.attributes.get("where") != "subject"),
@@ -124,6 +130,7 @@ def book() -> Book:
             for code, table in spoken.items()
         },
         common=common,
+        counted=counted,
         speaks={rule.id: code for rule in (*titles, *rules()) for code in rule.id.split(".")[1:] if code in codes},
     )
 

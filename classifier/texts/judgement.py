@@ -249,7 +249,7 @@ def _bulk(reading: Reading) -> Judgement | None:
         return Judgement(Kind.OTHER, 0.85, evidence=(Evidence("other.calendar", "", -1, "text/calendar"),))
     if reading.traits.listed or reading.traits.bulk:
         return Judgement(Kind.OTHER, 0.8, evidence=reading.traits.evidence)
-    if "footer" in reading.says:
+    if "footer" in reading.says and _own_title(reading) and not _short(reading, 400):
         return Judgement(Kind.OTHER, 0.7, evidence=reading.evidence("footer"))
     return None
 
