@@ -1,5 +1,137 @@
-"""Return dates (being written)."""
+"""When somebody is back: the date in "until 7 December", "bis zum 12.08.", "12月7日まで", as ISO 8601.
+
+Dates without a year are completed from the message's own date: the first such day not long before it. A date whose
+day and month could be swapped is read as the text's language orders them, or not at all: no date is better than a
+wrong one. Of several dates the last one of the first range counts ("from 3 to 14 May").
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import cache
+
+from classifier.texts.book import Language, book
+
+MAX_CHARS = 1200
+_EARLIEST_DAYS = -14  # a notice may still go out some days after its date
+_ISO = re.compile(r"\b(20\d\d)[-/.](\d{1,2})[-/.](\d{1,2})\b")
+_CJK = re.compile(r"(?:(20\d\d)\s?[年년]\s?)?(\d{1,2})\s?[月월]\s?(\d{1,2})\s?[日号號일]")
+_NUMERIC = re.compile(r"(?<![\d.:/-])(\d{1,2})([./-])\s?(\d{1,2})(?:\2\s?(20\d\d|\d\d)?)?(?![\d:%])")
+_LAST_DAY = 31
 
 
-def returns_on(text: str, date: str | None, year: int | None) -> str | None:
-    return None
+@dataclass(frozen=True, slots=True)
+class _Found:
+    at: int
+    end: int
+    day: dt.date
+
+
+def returns_on(text: str, date: str | None, year: int | None, tongues: frozenset[str] | None = None) -> str | None:
+    """The day until which, or on which, as ISO 8601; None where the folded text tells none for sure.
+
+    `date` is the message's Date field, `year` stands in where it is missing; `tongues` are the text's languages.
+    """
+    sent = _sent(date, year)
+    text = text[:MAX_CHARS]
+    found = sorted([*_iso(text), *_cjk(text, sent), *_named(text, sent, tongues), *_numeric(text, sent, tongues)], key=lambda f: f.at)
+    if not found:
+        return None
+    last = found[0]
+    for following in found[1:]:
+        if following.at - last.end > 40 or following.day < last.day:
+            break
+        last = following
+    return last.day.isoformat()
+
+
+def _sent(date: str | None, year: int | None) -> dt.date | None:
+    try:
+        return parsedate_to_datetime(date or "").date()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return dt.date(year, 1, 1) if year and 1990 <= year < 2200 else None
+
+
+def _complete(year: int | None, month: int, day: int, sent: dt.date | None) -> dt.date | None:
+    """A date from its parts; without a year the first one that is not much before the message was sent."""
+    try:
+        if year is not None:
+            return dt.date(year + 2000 if year < 100 else year, month, day)
+        if sent is None:
+            return None
+        this = dt.date(sent.year, month, day)
+        return this if (this - sent).days >= _EARLIEST_DAYS else dt.date(sent.year + 1, month, day)
+    except ValueError:
+        return None
+
+
+def _iso(text: str) -> list[_Found]:
+    matches = ((m, _complete(int(m[1]), int(m[2]), int(m[3]), None)) for m in _ISO.finditer(text))
+    return [_Found(m.start(), m.end(), day) for m, day in matches if day]
+
+
+def _cjk(text: str, sent: dt.date | None) -> list[_Found]:
+    matches = ((m, _complete(int(m[1]) if m[1] else None, int(m[2]), int(m[3]), sent)) for m in _CJK.finditer(text))
+    return [_Found(m.start(), m.end(), day) for m, day in matches if day]
+
+
+def _numeric(text: str, sent: dt.date | None, tongues: frozenset[str] | None) -> list[_Found]:
+    orders = {language.dates for code, language in book().languages.items() if tongues and code in tongues}
+    order = orders.pop() if len(orders) == 1 else "ambiguous"
+    found = []
+    for m in _NUMERIC.finditer(text):
+        first, second = int(m[1]), int(m[3])
+        if m[2] == "-" and not m[4]:
+            continue  # 2-3 is a range of something
+        if first > _LAST_DAY or second > _LAST_DAY or not first or not second or (first > 12 and second > 12):
+            continue
+        if first <= 12 and second <= 12 and first != second:
+            # A dotted date has its day first wherever dots are used; of slashed ones the language tells.
+            if m[2] != "." and order not in ("dmy", "mdy"):
+                continue
+            swapped = m[2] != "." and order == "mdy"
+        else:
+            swapped = second > 12
+        day, month = (second, first) if swapped else (first, second)
+        date = _complete(int(m[4]) if m[4] else None, month, day, sent)
+        if date:
+            found.append(_Found(m.start(), m.end(), date))
+    return found
+
+
+def _named(text: str, sent: dt.date | None, tongues: frozenset[str] | None) -> list[_Found]:
+    found = []
+    for pattern, months in _months(tongues if tongues and len(tongues) < 8 else None):
+        for m in pattern.finditer(text):
+            before, month, after, year = m["before"], m["month"], m["after"], m["year"]
+            day = before or after
+            number = next((n for n, name in enumerate(months, 1) if name.fullmatch(month)), 0)
+            if not day or not number or not 1 <= int(day) <= _LAST_DAY:
+                continue
+            date = _complete(int(year) if year else None, number, int(day), sent)
+            if date and all(date != f.day or m.start() >= f.end or m.end() <= f.at for f in found):
+                found.append(_Found(m.start(), m.end(), date))
+    return found
+
+
+@cache
+def _months(tongues: frozenset[str] | None) -> tuple[tuple[re.Pattern[str], tuple[re.Pattern[str], ...]], ...]:
+    """For each language: day and month in either order, and its months."""
+    languages: Mapping[str, Language] = book().languages
+    chosen = [v for k, v in languages.items() if (tongues is None or k in tongues) and v.months]
+    compiled = []
+    for language in chosen:
+        names = "|".join(language.months)
+        compiled.append((
+            re.compile(
+                rf"(?:(?<!\d)(?P<before>\d{{1,2}})(?:st|nd|rd|th|er|\.|º|ª|o|-?(?:го|е))?,? {{0,2}}(?:de |d'|of |d. |ta' |ng )?)?"
+                rf"(?<![^\W\d_])[בלמה]{{0,2}}(?P<month>{names})(?!\w)\.?(?: {{0,2}}(?P<after>\d{{1,2}})(?:st|nd|rd|th)?(?![\d:]))?"
+                rf"(?:,? {{0,2}}(?:de |del |of )?(?P<year>20\d\d))?"
+            ),
+            tuple(re.compile(month) for month in language.months),
+        ))  # fmt: skip
+    return tuple(compiled)

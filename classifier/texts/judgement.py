@@ -29,8 +29,8 @@ _SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
 MAX_TEXT_CHARS = 4000  # of folded new text; a notice or a demand stands at the head of a message
 _TYPES = {
     "left": AutoReplyType.LEFT, "left3": AutoReplyType.LEFT, "moved": AutoReplyType.MOVED,
-    "unmonitored": AutoReplyType.UNMONITORED, "absence": AutoReplyType.VACATION, "absence3": AutoReplyType.VACATION,
-    "ticket": AutoReplyType.TICKET,
+    "absence": AutoReplyType.VACATION, "absence3": AutoReplyType.VACATION, "ticket": AutoReplyType.TICKET,
+    "unmonitored": AutoReplyType.UNMONITORED,
 }  # fmt: skip
 _NOTICES = tuple(_TYPES)
 
@@ -136,7 +136,7 @@ def _complaint(reading: Reading) -> Judgement | None:
     if facts.listed or facts.bulk or facts.answer or facts.generated or facts.to_return_path or "auto" in reading.titled:
         return None
     strong = "complaint" in reading.says or ("complaint" in reading.titled and _own_title(reading))
-    if not strong or "business" in reading.says or "footer" in reading.says or not _short(reading, 2500):
+    if not strong or "business" in reading.says or "footer" in reading.says or not _short(reading, 1500 if _own_title(reading) else 3000):
         return None
     if "about_mail" not in reading.says and "about_mail" not in reading.titled:
         return None
@@ -158,12 +158,21 @@ def _opt_out(reading: Reading) -> Judgement | None:
         return None
     found = reading.evidence("optout") or (Evidence("optout.word", "", -1, bare[:80]),)
     person = people.opting_out(reading.message, reading.new.text, reading.traits.targets, None)
-    if not word and "footer" in reading.says:
+    if not word and ("footer" in reading.says or _points_elsewhere(reading)):
         return None
     if not word and (_wants_more(reading) or not _short(reading, 1500)):
         why = "asks for an opt-out, but wants an answer as well"
         return Judgement(Kind.HUMAN, 0.7, person, opt_out=True, evidence=found, alternatives=((Kind.UNSUBSCRIBE, why),))
     return Judgement(Kind.UNSUBSCRIBE, 0.97 if word else 0.92, person, opt_out=True, evidence=found)
+
+
+def _points_elsewhere(reading: Reading) -> bool:
+    """A link close to the phrase tells readers how to unsubscribe: bulk mail, unless it is an answer."""
+    hit = reading.says.get("optout")
+    if hit is None or not _own_title(reading):
+        return False
+    near = reading.text[max(0, hit.start - 150) : hit.end + 150]
+    return "http" in near or "www." in near or "send a blank" in near
 
 
 def _wants_more(reading: Reading) -> bool:
@@ -188,7 +197,7 @@ def _automatic(reading: Reading) -> Judgement | None:
     year = reading.context.received_year
     reply = AutoReply(
         kind,
-        returns_on(reading.text, reading.message.headers.get("date"), year) if kind is AutoReplyType.VACATION else None,
+        returns_on(reading.text, reading.message.headers.get("date"), year, reading.tongues) if kind is AutoReplyType.VACATION else None,
         people.new_address(reading.message, reading.new.text, reading.traits.targets, kind),
     )
     return Judgement(
