@@ -57,6 +57,7 @@ class BatchFiler:
         self.segments = SegmentWriter(quarantine.directory, quarantine.settings.segment_bytes, self._files)
         self._segment_pks: dict[str, int] = {}
         self._folder_pks: dict[str, int] = {}
+        self._failed = False
 
     def close(self) -> None:
         """Closes the segments."""
@@ -71,10 +72,16 @@ class BatchFiler:
         may be repeated.
         """
         try:
-            return self._file(filings, marks, cursors or {})
+            if self._failed:  # ask whether the index can be written at all, before bytes are written in vain again
+                with self._index.write():
+                    pass
+            count = self._file(filings, marks, cursors or {})
         except BaseException:
+            self._failed = True
             self.abandon()
             raise
+        self._failed = False
+        return count
 
     def _file(self, filings: Sequence[Filing], marks: Sequence[Mark], cursors: Mapping[str, Cursor]) -> int:
         with self._index.read() as connection:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from proxy.journal import Entry, Fate, JournalWriter, Mark
 from proxy.journal.records import unstuffed
@@ -283,3 +287,21 @@ async def test_a_cursor_that_could_not_be_published_is_published_later(tmp_path:
     cursor.rmdir()
     wait_until(lambda: read_cursor(cursor))
     await filer.stop()
+
+
+async def test_a_locked_index_is_not_paid_for_with_disk_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.index.BUSY_TIMEOUT_S", 0.05)
+    settings = settings_for(tmp_path)
+    entry = make_entry()
+    filer = FilingLoop(settings)
+    await journal(settings.journal_dir, [entry])
+    filer.next_expiry = time.monotonic() + 3600  # it would meet the lock, too
+    with contextlib.closing(sqlite3.connect(tmp_path / "index.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(5):
+            with pytest.raises(OperationalError, match="locked"):
+                filer.step()
+        assert len(list((tmp_path / "quarantine").rglob("*.seg"))) == 1
+    run_until_idle(filer)
+    assert contents(filer.quarantine) == originals([entry])
+    filer.close()
