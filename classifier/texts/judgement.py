@@ -23,6 +23,8 @@ from classifier.texts.newtext import NewText, new_text
 from classifier.texts.traits import Traits, traits
 from classifier.verdict import AutoReply, AutoReplyType, Evidence, Kind, Recipient
 
+_GREETING_CHARS = 34
+_FULL_STOP = re.compile(r"(?<!\d)[.!?;।]+(?:\s|$)|(?<=[^\x00-\x7f])\.")
 _QUESTIONS = "?؟¿՞⸮"
 _ANSWER = re.compile(r"\W{0,3}[^\s:]{1,5}\s?:")
 _SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
@@ -32,7 +34,7 @@ _TYPES = {
     "absence": AutoReplyType.VACATION, "absence3": AutoReplyType.VACATION, "ticket": AutoReplyType.TICKET,
     "unmonitored": AutoReplyType.UNMONITORED,
 }  # fmt: skip
-_NOTICES = tuple(_TYPES)
+_EXPLAINED = frozenset(_TYPES) | {"auto", "support", "hint"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ def _automatic(reading: Reading) -> Judgement | None:
     points, why = _points(reading)
     if points < 3:
         return None
-    notice = next((name for name in _NOTICES if name in reading.says), None) or _title_type(reading)
+    notice = next((name for name in _TYPES if name in reading.says), None) or _title_type(reading)
     kind = _TYPES.get(notice or "", AutoReplyType.OTHER)
     year = reading.context.received_year
     reply = AutoReply(
@@ -202,7 +204,7 @@ def _automatic(reading: Reading) -> Judgement | None:
     )
     return Judgement(
         Kind.AUTO_REPLY, min(0.99, 0.6 + 0.07 * points), people.sender(reading.message, reading.traits.targets, reading.context),
-        auto_reply=reply, evidence=reading.evidence("auto", "auto_re", *_NOTICES),
+        auto_reply=reply, evidence=reading.evidence("auto", "auto_re", "absence", *_TYPES),
         alternatives=((Kind.HUMAN, why),) if why else (),
     )  # fmt: skip
 
@@ -210,29 +212,39 @@ def _automatic(reading: Reading) -> Judgement | None:
 def _points(reading: Reading) -> tuple[int, str]:
     """How much speaks for a program that answers: 3 is enough. Also what spoke for a person."""
     says, titled, facts = reading.says, reading.titled, reading.traits
-    if facts.person or (facts.listed and not facts.answer and not facts.to_return_path):
+    if facts.person or "report" in titled or (facts.listed and not facts.answer and not facts.to_return_path):
         return 0, ""
-    notice = any(name in says for name in _NOTICES)
-    points, against = 0, []
-    points += 6 if facts.answer else 0
-    points += 1 if facts.generated else 0
-    points += 1 if facts.suppresses else 0
-    points += 2 if facts.null_path or facts.to_return_path else 0
+    unseen = facts.null_path or facts.to_return_path  # signs that people's mail does not bear
+    notice = bool(says.keys() & _TYPES.keys())
+    title = bool(titled.keys() & {"absence", "received"})
+    told = notice or title or "auto" in says or "auto" in titled or facts.answer
+    points = 6 * facts.answer + facts.generated + facts.suppresses + 2 * unseen
     points += 4 if "auto" in titled else 1 if "auto_re" in titled else 0
-    points += 1 if titled.keys() & {"absence", "received"} else 0
-    points += 2 if notice else 1 if "hint" in says and (facts.null_path or facts.to_return_path or facts.generated) else 0
-    points += 3 if "auto" in says else 0
-    points += sum(name in says for name in ("support",))
-    points -= 2 if facts.bulk and not notice and "auto" not in titled else 0
-    if not notice and "auto" not in says and not facts.answer and "auto" not in titled and not titled.keys() & {"absence", "received"}:
-        points = min(points, 3 if "hint" in says else 2)
+    points += 2 * notice + title + 3 * ("auto" in says) + ("support" in says)
+    points += "hint" in says and not notice and (unseen or facts.generated)
+    points -= 2 * (facts.bulk and not notice and "auto" not in titled)
+    if not told and not (unseen and (facts.generated or says.keys() & {"hint", "support"})):
+        return min(points, 2), ""
+    if points < 6 and not unseen and "auto" not in titled and "auto" not in says and not _only_a_notice(reading):
+        return min(points, 2), "it says more than a notice"
+    against = []
     if reading.asks:
         against.append("it asks a question")
     if "person" in says or "business" in says:
         against.append("it answers or orders something")
     if not _short(reading, 1500):
         against.append("it is long")
-    return points - 3 * len(against), " and ".join(against)
+    return points - len(against) * (1 if unseen and notice else 3), " and ".join(against)
+
+
+def _only_a_notice(reading: Reading) -> bool:
+    """Is every sentence part of a notice, or short enough to be a greeting, a farewell or a name?"""
+    rules = book()
+    for sentence in _FULL_STOP.split(reading.text)[:30]:
+        words = [word for word in sentence.strip(" ,;:-").split() if word.strip(",;:.!") not in rules.polite]
+        if len(" ".join(words)) > _GREETING_CHARS and not rules.read(sentence, reading.tongues).keys() & _EXPLAINED:
+            return False
+    return True
 
 
 def _title_type(reading: Reading) -> str | None:

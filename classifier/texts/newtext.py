@@ -98,7 +98,7 @@ def _original_begins(lines: list[str], at: int) -> int:
             introduction = " ".join(part.strip() for part in lines[max(0, at - joined + 1) : at + 1])
             if len(introduction) > 260:
                 break
-            if _ATTRIBUTION.match(introduction) or (_WROTE.search(introduction) and any(c.isdigit() for c in introduction)):
+            if _ATTRIBUTION.match(introduction) or (any(c.isdigit() for c in introduction) and _WROTE.search(introduction)):
                 following = next((part.strip() for part in lines[at + 1 : at + 4] if part.strip()), "")
                 return 1 if following.startswith(">") or not following else -1
     if ("@" in line or "<" in line) and _FIELD.match(line):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-MAX_WORDS = 250
+MAX_WORDS = 120
 MIN_SEEN = 3  # fewer common words than this say nothing
 
 
