@@ -25,7 +25,8 @@ from store.prepare import address
 
 PUMPS = (
     *(b"a", b" ", b"a ", b"@", b":", b"a@", b"<", b">", b"(", b")", b"[", b'"', b"\\", b";", b"; ", b";a", b"=", b","),
-    *(b"{1", b"&", b"=?", b"=?u?q?", b"=?u?q?a?= ", b"?= ", b"\r\n ", b"\n", b"--", b"\t", b"%", b"*", b"\xff", b"\x00", b"g:;"),
+    *(b"{1", b"&", b"=?", b"=?u?q?", b"=?u?q?a?= ", b"?= ", b"\r\n ", b"\n", b"--", b"\t", b"%", b"*", b"\xff"),
+    *(b"\x00", b"g:;"),
 )  # fmt: skip
 READERS: dict[str, Callable[[bytes], object]] = {
     "addresses": parse_addresses,
