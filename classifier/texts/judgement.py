@@ -25,6 +25,7 @@ from classifier.verdict import AutoReply, AutoReplyType, Evidence, Kind, Recipie
 
 _GREETING_CHARS = 34
 _FULL_STOP = re.compile(r"(?<!\d)[.!?;।]+(?:\s|$)|(?<=[^\x00-\x7f])\.")
+MAX_HTML_BYTES = 128 * 1024
 _QUESTIONS = "?؟¿՞⸮"
 _ANSWER = re.compile(r"\W{0,3}[^\s:]{1,5}\s?:")
 _SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
@@ -272,7 +273,19 @@ def _bulk(reading: Reading) -> Judgement | None:
         return Judgement(Kind.OTHER, 0.8, evidence=reading.traits.evidence)
     if "footer" in reading.says and _own_title(reading) and not _short(reading, 400):
         return Judgement(Kind.OTHER, 0.7, evidence=reading.evidence("footer"))
+    if _composed(reading):
+        return Judgement(Kind.OTHER, 0.65, evidence=(Evidence("other.composed", "", -1, "HTML only, with pictures and links"),))
     return None
+
+
+def _composed(reading: Reading) -> bool:
+    """HTML with no text beside it, full of pictures and links, that answers nothing: people's programs write no such."""
+    message = reading.message
+    if not message.html_only or not _own_title(reading) or "references" in message.headers:
+        return False
+    html = b"".join(p.decoded(MAX_HTML_BYTES) for p in message.walk() if p.content_type == "text/html")[:MAX_HTML_BYTES].lower()
+    pictures, links = html.count(b"<img"), html.count(b"<a ")
+    return (pictures >= 3 and links >= 2) or links >= 8
 
 
 def _human(reading: Reading) -> Judgement:
