@@ -1,0 +1,194 @@
+"""How `judge()` weighs headers, addresses, quotes and words; what it tells beside the kind; and its bounds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classifier import classify
+from classifier.context import Context, Patterns
+from classifier.rulebook import Rulebook
+from classifier.texts.book import Rule, book, rules
+from classifier.texts.dates import returns_on
+from classifier.texts.fold import fold
+from classifier.texts.newtext import new_text
+from classifier.verdict import AutoReplyType, Kind
+from tests.support.letters import letter
+
+RETURN_PATH = "bounce+c77.abcdef@news.shop.example"
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda r: r.id)
+def test_each_rule_finds_its_example_and_not_its_counter_example(rule: Rule) -> None:
+    alone = Rulebook([rule])
+    assert alone.search(rule.example)
+    assert not alone.search(rule.counter_example)
+
+
+def test_the_languages_that_the_product_promises() -> None:
+    promised = (
+        "en de fr es it pt nl sv da nb fi is et lv lt pl cs sk hu ro bg sr hr sl mk sq el tr ru uk be ka hy az kk he ar fa "
+        "ur hi bn ta te th vi id tl zh ja ko sw af ca eu gl cy ga mt"
+    )  # fmt: skip
+    assert set(promised.split()) <= book().languages.keys()
+
+
+@pytest.mark.parametrize(
+    ("headers", "subject", "kind"),
+    [
+        ("Auto-Submitted: auto-replied", "Hello", Kind.AUTO_REPLY),
+        ("X-Autoreply: yes", "Hello", Kind.AUTO_REPLY),
+        ("Precedence: auto_reply", "Hello", Kind.AUTO_REPLY),
+        ("Auto-Submitted: auto-generated\nX-Auto-Response-Suppress: All\nReturn-Path: <>", "Hello", Kind.AUTO_REPLY),
+        ("", "Automatische Antwort: Herbst", Kind.AUTO_REPLY),
+        ("", "Ārpus biroja: jaunumi", Kind.AUTO_REPLY),
+        ("", "自動返信: 12月のお知らせ", Kind.AUTO_REPLY),
+        ("Auto-Submitted: no", "Hello", Kind.HUMAN),
+        ("Auto-Submitted: auto-generated", "Backup finished", Kind.REPORT),
+        ("Auto-Submitted: auto-notified; owner-email=\"bob@client.example\"", "New message", Kind.REPORT),
+        ("Precedence: bulk", "Our spring catalogue", Kind.OTHER),
+        ("List-Id: <knitting.lists.example>\nPrecedence: list", "Patterns", Kind.OTHER),
+    ],
+)
+def test_who_sent_it(headers: str, subject: str, kind: Kind) -> None:
+    assert classify(letter("A plain line of text.", headers=headers, subject=subject)).kind is kind
+
+
+def test_an_unknown_null_path_is_taken_from_the_envelope() -> None:
+    raw = letter("Ich bin nicht im Büro.", subject="Herbst")
+    assert classify(raw, Context(envelope_from="")).kind is Kind.AUTO_REPLY
+
+
+@pytest.mark.parametrize(
+    "to",
+    ["unsub+745e3a0075de7ddf@news.shop.example", "knitting-unsubscribe@lists.example", "leave-77-1234@lists.example",
+     "unsubscribe-knitting=bob=client.example@lists.example", "x@unsub.shop.example"],
+)  # fmt: skip
+def test_an_empty_message_to_an_unsubscribe_address(to: str) -> None:
+    verdict = classify(letter("", to=to, subject=""))
+    assert (verdict.kind, verdict.opt_out) == (Kind.UNSUBSCRIBE, True)
+
+
+def test_a_configured_unsubscribe_address_and_its_token() -> None:
+    context = Context(envelope_to=("stop.me+ann=client.example@shop.example",), patterns=Patterns(unsubscribe_addresses=("stop.me*",)))
+    verdict = classify(letter("", subject=""), context)
+    assert verdict.kind is Kind.UNSUBSCRIBE
+    assert [r.address for r in verdict.recipients] == ["ann@client.example"]
+
+
+@pytest.mark.parametrize("word", ["unsubscribe", "STOP", "Abmelden bitte", "désabonnement", "退订", "수신거부", "отписаться", "TD"])
+def test_a_message_of_one_word(word: str) -> None:
+    assert classify(letter(word, answers=True)).kind is Kind.UNSUBSCRIBE
+    assert classify(letter("Sent from my iPhone", subject=word)).kind is Kind.UNSUBSCRIBE
+
+
+@pytest.mark.parametrize(
+    "quote",
+    [
+        "On Tue, 24 Nov 2026 at 03:02, Shop <news@shop.example> wrote:\n> Unsubscribe: please remove me from your list\n> This is spam",
+        "________________________________\nFrom: Shop <news@shop.example>\nSent: Tuesday\nTo: Bob\nSubject: x\n\nUnsubscribe me",
+        "-----Ursprüngliche Nachricht-----\nVon: Shop\nGesendet: heute\n\nBitte melden Sie mich ab",
+        "Am 24.11.2026 um 03:02 schrieb Shop <news@shop.example>:\n> Newsletter abbestellen",
+        "-- \nThis is spam, unsubscribe me",
+        "Fra: Shop <news@shop.example>\nSendt: i dag\nTil: Bob\nEmne: x\n\nFjern mig fra listen",
+    ],
+)
+def test_nothing_is_decided_from_quoted_text(quote: str) -> None:
+    assert classify(letter(f"Lovely pictures this month.\n\n{quote}", answers=True)).kind is Kind.HUMAN
+
+
+def test_an_answer_below_the_quote_is_read() -> None:
+    assert new_text("On 1 May 2026 Shop <a@b.example> wrote:\n> hello\n> there\n\nPlease stop.").text == "Please stop."
+
+
+def test_a_wish_beside_an_order_stays_with_a_person_and_is_marked() -> None:
+    verdict = classify(letter("Please unsubscribe me. And where is my order 4711?", answers=True))
+    assert (verdict.kind, verdict.opt_out) == (Kind.HUMAN, True)
+    assert verdict.alternatives
+
+
+def test_the_address_that_the_text_names_comes_first() -> None:
+    verdict = classify(letter("Please remove old.bob@client.example from your list.", answers=True))
+    assert [r.address for r in verdict.recipients] == ["old.bob@client.example", "bob@client.example"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "returns", "new"),
+    [
+        ("I am out of the office until 7 December.", AutoReplyType.VACATION, "2026-12-07", None),
+        ("Ich bin vom 23.12. bis zum 04.01. im Urlaub.", AutoReplyType.VACATION, "2027-01-04", None),
+        ("Je suis absente jusqu'au 3 janvier 2027.", AutoReplyType.VACATION, "2027-01-03", None),
+        ("Jestem na urlopie do 12 grudnia.", AutoReplyType.VACATION, "2026-12-12", None),
+        ("12月7日まで不在にしております。", AutoReplyType.VACATION, "2026-12-07", None),
+        ("אני מחוץ למשרד עד 12 בדצמבר.", AutoReplyType.VACATION, "2026-12-12", None),
+        ("I am out of the office until 05/07/2027.", AutoReplyType.VACATION, None, None),
+        ("Bob Tester no longer works here. Please write to ann@client.example.", AutoReplyType.LEFT, None, "ann@client.example"),
+        ("My new address is bob@new.example; please update your address book.", AutoReplyType.MOVED, None, "bob@new.example"),
+        ("This mailbox is not monitored.", AutoReplyType.UNMONITORED, None, None),
+        ("Your request has been received and a ticket has been created.", AutoReplyType.TICKET, None, None),
+    ],
+)
+def test_what_an_automatic_answer_tells(text: str, kind: AutoReplyType, returns: str | None, new: str | None) -> None:
+    reply = classify(letter(text, to=RETURN_PATH, subject="Herbst")).auto_reply
+    assert reply is not None
+    assert (reply.type, reply.returns_on, reply.new_address) == (kind, returns, new)
+
+
+def test_dates_without_a_year_need_the_time_of_sending() -> None:
+    assert returns_on("back on 7 december", None, None) is None
+    assert returns_on("back on 7 december", None, 2026) == "2026-12-07"
+    assert returns_on("until 2026/12/07", None, None) == "2026-12-07"
+    assert returns_on("until 31 february 2026", None, None) is None
+
+
+def test_the_address_sent_to_is_the_original() -> None:
+    verdict = classify(letter("I am out of the office.", to="bounce+ann=client.example@news.shop.example", subject="Herbst"))
+    assert [(r.address, r.original) for r in verdict.recipients] == [("bob@client.example", "ann@client.example")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Please click the link below to prove that you are human.",
+     "Your message was held. To have it delivered, confirm that you sent it by replying.",
+     "I only accept mail from people I know; click here to be added to my approved senders list."],
+)  # fmt: skip
+def test_a_challenge_is_no_auto_reply(text: str) -> None:
+    assert classify(letter(text)).kind is Kind.CHALLENGE_RESPONSE
+
+
+def test_hotmail_complaints_without_a_feedback_report() -> None:
+    raw = (
+        b"From: staff@hotmail.com\nTo: fbl@shop.example\nSubject: complaint about message from 192.0.2.17\nMIME-Version: 1.0\n"
+        b"Content-Type: message/rfc822\n\nX-HmXmrOriginalRecipient: ann@live.example\nFrom: news@shop.example\n"
+        b"To: ann@live.example\nSubject: Spring\n\nHello\n"
+    )
+    verdict = classify(raw)
+    assert verdict.kind is Kind.COMPLAINT
+    assert [r.address for r in verdict.recipients] == ["ann@live.example"]
+
+
+@pytest.mark.parametrize(
+    ("subject", "kind"),
+    [("Report Domain: shop.example Submitter: mx.example Report-ID: 1", Kind.REPORT), ("Gelesen: Herbst", Kind.RECEIPT)],
+)
+def test_machines_without_structure(subject: str, kind: Kind) -> None:
+    assert classify(letter("See above.", subject=subject)).kind is kind
+
+
+def test_folding_makes_one_spelling_of_many() -> None:
+    assert fold("Ｉ’m  OUT\n of\u00a0Büro…") == "i'm out of buro..."
+    assert fold("İzin ÇIKAR ışık") == "izin cikar isik"
+    assert fold("不在に\nしております") == "不在にしております"
+
+
+@given(st.text(max_size=400), st.text(max_size=60))
+def test_any_text_is_judged(text: str, subject: str) -> None:
+    subject = " ".join(subject.split())
+    verdict = classify(letter(text.encode("utf-8", "replace").decode(), subject=subject.encode("utf-8", "replace").decode()))
+    assert not verdict.unparsable
+
+
+@pytest.mark.parametrize("text", ["a" * 1_000_000, "on 1 wrote: " * 100_000, "> \n" * 300_000, "unsubscribe me " * 70_000, "1.2.3." * 100_000])
+def test_long_texts_are_judged_by_their_head(text: str) -> None:
+    assert not classify(letter(text)).unparsable
