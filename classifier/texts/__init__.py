@@ -1,5 +1,13 @@
 """What people and their mail programs write: auto-replies, opt-outs, complaints, challenges, in many languages."""
 
+from classifier.texts.book import book
+from classifier.texts.dates import load as load_dates
 from classifier.texts.judgement import Judgement, judge
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["Judgement", "judge", "load"]
+
+
+def load() -> None:
+    """Read and compile all rules (about a second), so that no message waits for it."""
+    book()
+    load_dates()

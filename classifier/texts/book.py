@@ -24,7 +24,10 @@ from classifier.texts.spelling import pattern
 RULES = Path(__file__).parent.parent / "rules" / "texts"
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _BEHIND = r"\s?(?:[:\]\)\(,.!|#-]|$|\s)"
-_REPLIES = r"(?:\W{0,3}(?:re|aw|sv|vs|odp|antw|r|ri|rif|res|wg|tr|rv|fw|fwd|enc|vl|ynt|ilt|ref|atb|回复|回覆|答复|答覆|转发|轉寄|返信|회신|답장)\s?:\s?)"
+_REPLIES = (
+    r"(?:\W{0,3}(?:re|aw|sv|vs|odp|antw|r|ri|rif|res|wg|tr|rv|fw|fwd|enc|vl|ynt|ilt|ref|atb"
+    r"|回复|回覆|答复|答覆|转发|轉寄|返信|회신|답장)\s?:\s?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,12 @@ class Book:
         found: dict[str, Hit] = {}
         for hit in (self.subject if title else self.text).search(text):
             code = self.speaks.get(hit.rule.id)
-            if code is None or tongues is None or code in tongues or (code not in self.counted and not hit.text.isascii()):
+            if (
+                code is None
+                or tongues is None
+                or code in tongues
+                or (code not in self.counted and not hit.text.isascii())
+            ):
                 found.setdefault(hit.rule.label, hit)
         return found
 
@@ -102,7 +110,9 @@ def _titles(code: str, table: Mapping[str, Any]) -> Iterable[Rule]:
         words = table.get(key)
         if words:
             either = "|".join(re.escape(fold(word).strip()) for word in words)
-            yield Rule(f"texts.{code}.subject.{label}", label, (f"{before}(?:{either}){_behind(words)}",), fold(words[0]), "?")
+            yield Rule(
+                f"texts.{code}.subject.{label}", label, (f"{before}(?:{either}){_behind(words)}",), fold(words[0]), "?"
+            )
             if label == "auto":
                 again = f"^{_REPLIES}+\\W{{0,3}}(?:{either}){_behind(words)}"
                 yield Rule(f"texts.{code}.subject.{label}-re", "auto_re", (again,), "re: " + fold(words[0]), "?")

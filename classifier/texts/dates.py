@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
 
-from classifier.texts.book import Language, book
+from classifier.texts.book import book
 
 MAX_CHARS = 1200
 _EARLIEST_DAYS = -14  # a notice may still go out some days after its date
@@ -38,7 +37,10 @@ def returns_on(text: str, date: str | None, year: int | None, tongues: frozenset
     """
     sent = _sent(date, year)
     text = text[:MAX_CHARS]
-    found = sorted([*_iso(text), *_cjk(text, sent), *_named(text, sent, tongues), *_numeric(text, sent, tongues)], key=lambda f: f.at)
+    found = sorted(
+        [*_iso(text), *_cjk(text, sent), *_named(text, sent, tongues), *_numeric(text, sent, tongues)],
+        key=lambda f: f.at,
+    )
     if not found:
         return None
     last = found[0]
@@ -82,7 +84,7 @@ def _cjk(text: str, sent: dt.date | None) -> list[_Found]:
 def _numeric(text: str, sent: dt.date | None, tongues: frozenset[str] | None) -> list[_Found]:
     orders = {language.dates for code, language in book().languages.items() if tongues and code in tongues}
     order = orders.pop() if len(orders) == 1 else "ambiguous"
-    found = []
+    found: list[_Found] = []
     for m in _NUMERIC.finditer(text):
         first, second = int(m[1]), int(m[3])
         if m[2] == "-" and not m[4]:
@@ -104,13 +106,15 @@ def _numeric(text: str, sent: dt.date | None, tongues: frozenset[str] | None) ->
 
 
 def _named(text: str, sent: dt.date | None, tongues: frozenset[str] | None) -> list[_Found]:
-    found = []
-    for pattern, months in _months(tongues if tongues and len(tongues) < 8 else None):
-        for m in pattern.finditer(text):
-            before, month, after, year = m["before"], m["month"], m["after"], m["year"]
-            day = before or after
-            number = next((n for n, name in enumerate(months, 1) if name.fullmatch(month)), 0)
-            if not day or not number or not 1 <= int(day) <= _LAST_DAY:
+    found: list[_Found] = []
+    for code in book().languages:
+        if tongues is not None and code not in tongues:
+            continue
+        written = _months(code)
+        for m in written.finditer(text) if written else ():
+            number = next(n for n in range(1, 13) if m[f"m{n}"])
+            day, year = m["before"] or m["after"], m["year"]
+            if not day or not 1 <= int(day) <= _LAST_DAY:
                 continue
             date = _complete(int(year) if year else None, number, int(day), sent)
             if date and all(date != f.day or m.start() >= f.end or m.end() <= f.at for f in found):
@@ -119,19 +123,20 @@ def _named(text: str, sent: dt.date | None, tongues: frozenset[str] | None) -> l
 
 
 @cache
-def _months(tongues: frozenset[str] | None) -> tuple[tuple[re.Pattern[str], tuple[re.Pattern[str], ...]], ...]:
-    """For each language: day and month in either order, and its months."""
-    languages: Mapping[str, Language] = book().languages
-    chosen = [v for k, v in languages.items() if (tongues is None or k in tongues) and v.months]
-    compiled = []
-    for language in chosen:
-        names = "|".join(language.months)
-        compiled.append((
-            re.compile(
-                rf"(?:(?<!\d)(?P<before>\d{{1,2}})(?:st|nd|rd|th|er|\.|º|ª|o|-?(?:го|е))?,? {{0,2}}(?:de |d'|of |d. |ta' |ng )?)?"
-                rf"(?<![^\W\d_])[בלמה]{{0,2}}(?P<month>{names})(?!\w)\.?(?: {{0,2}}(?P<after>\d{{1,2}})(?:st|nd|rd|th)?(?![\d:]))?"
-                rf"(?:,? {{0,2}}(?:de |del |of )?(?P<year>20\d\d))?"
-            ),
-            tuple(re.compile(month) for month in language.months),
-        ))  # fmt: skip
-    return tuple(compiled)
+def _months(code: str) -> re.Pattern[str] | None:
+    """A day and a month of one language in either order, the month in group m1 to m12; None where none are listed."""
+    names = book().languages[code].months
+    if len(names) != 12:
+        return None
+    month = "|".join(f"(?P<m{number}>{name})" for number, name in enumerate(names, 1))
+    return re.compile(
+        r"(?:(?<!\d)(?P<before>\d{1,2})(?:st|nd|rd|th|er|\.|º|ª|o|-?(?:го|е))?,? {0,2}(?:de |d'|of |d. |ta' |ng )?)?"
+        rf"(?<![^\W\d_])[בלמה]{{0,2}}(?:{month})(?!\w)\.?"
+        r"(?: {0,2}(?P<after>\d{1,2})(?:st|nd|rd|th)?(?![\d:]))?(?:,? {0,2}(?:de |del |of )?(?P<year>20\d\d))?"
+    )
+
+
+def load() -> None:
+    """Compile all there is, so that no message waits for it."""
+    for code in book().languages:
+        _months(code)

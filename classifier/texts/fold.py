@@ -10,16 +10,17 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_DROPPED = "".join(
-    chr(c)
-    for first, last in ((0x300, 0x36F), (0x591, 0x5C7), (0x640, 0x640), (0x64B, 0x655), (0x670, 0x670), (0x200B, 0x200F),
-                        (0x202A, 0x202E), (0x2060, 0x2069), (0xFEFF, 0xFEFF), (0xAD, 0xAD), (0xFE00, 0xFE0F))
-    for c in range(first, last + 1)
+_MARKS = (
+    (0x300, 0x36F), (0x591, 0x5C7), (0x640, 0x640), (0x64B, 0x655), (0x670, 0x670),  # accents and points
+    (0xAD, 0xAD), (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x2069), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),  # unseen
 )  # fmt: skip
+_DROPPED = "".join(chr(c) for first, last in _MARKS for c in range(first, last + 1))
 _UNIFIED = {
-    "ı": "i", "ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "ς": "σ", "ə": "e", "ħ": "h",
+    "ı": "i", "ł": "l",
+    "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "ς": "σ", "ə": "e", "ħ": "h",
     "’": "'", "‘": "'", "ʼ": "'", "ʻ": "'", "`": "'", "´": "'", "ʹ": "'", "′": "'", "՚": "'",
-    "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‹": '"', "›": '"', "–": "-", "—": "-", "‑": "-", "‐": "-", "−": "-",
+    "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‹": '"', "›": '"',
+    "–": "-", "—": "-", "‑": "-", "‐": "-", "−": "-",
     "ي": "ی", "ى": "ی", "ك": "ک", "ة": "ه", "。": ".", "、": ",",
 }  # fmt: skip
 _TABLE = str.maketrans({**dict.fromkeys(_DROPPED), **_UNIFIED})

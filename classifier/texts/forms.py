@@ -12,19 +12,32 @@ from classifier.mime.message import EMBEDDED
 from classifier.verdict import Evidence, Kind, Recipient
 
 _FROM = re.compile(
-    r"^(?:staff@(?:hotmail|outlook|live|msn)\.com|scomp@aol\.net|(?:fbl|feedbackloop|feedback-loop|complaints?|abuse-?reports?|arf|spamreport|"
-    r"feedback)@(?:\S+\.)?(?:yahoo(?:-inc)?\.com|comcast\.net|cox\.net|rackspace\.com|mail\.ru|corp\.mail\.ru|arf\.mail\.yahoo\.com|oath\.com|"
-    r"senderscore\.net|yandex\.\w+|fastmail\.com|zoho\.com|italiaonline\.it|libero\.it|orange\.fr|laposte\.net|gmx\.net|web\.de|1und1\.de))$",
+    r"^(?:staff@(?:hotmail|outlook|live|msn)\.com|scomp@aol\.net|(?:fbl|feedbackloop|feedback-loop|"
+    r"complaints?|abuse-?reports?|arf|spamreport|"
+    r"feedback)@(?:\S+\.)?(?:yahoo(?:-inc)?\.com|comcast\.net|cox\.net|rackspace\.com|mail\.ru|"
+    r"corp\.mail\.ru|arf\.mail\.yahoo\.com|oath\.com|"
+    r"senderscore\.net|yandex\.\w+|fastmail\.com|zoho\.com|italiaonline\.it|libero\.it|orange\.fr|"
+    r"laposte\.net|gmx\.net|web\.de|1und1\.de))$",
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
-    r"^(?:(?:complaint|abuse report|spam complaint) (?:about|from|regarding|for) (?:a )?(?:message|email|mail)s? from\b|email feedback report for\b|"
-    r"email abuse (?:report|complaint)|client tos notification|aol email feedback|feedback loop complaint|spam report from)",
+    r"^(?:(?:complaint|abuse report|spam complaint) (?:about|from|regarding|for) (?:a )?(?:message|email|"
+    r"mail)s? from\b|email feedback report for\b|"
+    r"email abuse (?:report|complaint)|client tos notification|aol email feedback|feedback loop complaint|"
+    r"spam report from)",
     re.IGNORECASE,
 )
 _AMAZON = re.compile(r'"(?:notificationType|eventType)"\s{0,4}:\s{0,4}"Complaint"')
 _COMPLAINED = re.compile(r'"emailAddress"\s{0,4}:\s{0,4}"([^"\s]{3,320})"')
-_RECIPIENT_FIELDS = ("x-hmxmroriginalrecipient", "x-original-rcpt-to", "x-rcpt-to", "original-recipient", "x-envelope-to", "delivered-to", "to")
+_RECIPIENT_FIELDS = (
+    "x-hmxmroriginalrecipient",
+    "x-original-rcpt-to",
+    "x-rcpt-to",
+    "original-recipient",
+    "x-envelope-to",
+    "delivered-to",
+    "to",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,9 @@ def _amazon(message: Message) -> Form | None:
     text = message.text[:200_000].strip()
     if not text.startswith("{") or not _AMAZON.search(text[:4000]):
         return None
-    people = tuple(Recipient(address=a, confidence=0.95) for a in _COMPLAINED.findall(text[:20_000])[:50] if addresses.valid(a))
+    people = tuple(
+        Recipient(address=a, confidence=0.95) for a in _COMPLAINED.findall(text[:20_000])[:50] if addresses.valid(a)
+    )
     return Form(Kind.COMPLAINT, "abuse", people, (Evidence("form.amazon-ses", "", -1, text[:100]),))
 
 
@@ -62,7 +77,11 @@ def find(message: Message, context: Context) -> Form | None:
     people: tuple[Recipient, ...] = ()
     for name in _RECIPIENT_FIELDS:
         for part in message.walk():
-            if part is message.root and name in ("to", "delivered-to", "x-envelope-to") and part.content_type not in EMBEDDED:
+            if (
+                part is message.root
+                and name in ("to", "delivered-to", "x-envelope-to")
+                and part.content_type not in EMBEDDED
+            ):
                 continue
             found = next(addresses.find((part.headers.get(name) or "")[:2000], 1), None)
             if found and found.address.lower() != author.lower() and found.address not in context.envelope_to:

@@ -1,6 +1,7 @@
-"""`judge()`: what a message that is no report is: an automatic answer, a challenge, an opt-out, a complaint, a notice
-by a machine, bulk mail, or a person's mail. Where in doubt, a person's: one lost customer reply costs more than a
-hundred misfiled bounces.
+"""`judge()`: what a message that is no delivery report is; where in doubt, a person's mail.
+
+An automatic answer, a challenge, an opt-out, a complaint, a notice by a machine, bulk mail, or a person's: one lost
+customer reply costs more than a hundred misfiled bounces.
 
 What decides, in this order: challenges and providers' complaint forms; mail to an unsubscribe address; what the new
 text says (`newtext`: quoted text never counts) by the rules of `classifier/rules/texts/`; who sent it (`traits`).
@@ -122,7 +123,12 @@ def _unsubscribe_address(reading: Reading) -> Judgement | None:
     if target is None or reading.traits.listed:
         return None
     told = (Evidence("optout.address", "", -1, target.address[:200]),)
-    if "optout" not in reading.says and "optout" not in reading.titled and not _short(reading, 200) and (reading.asks or reading.personal):
+    if (
+        "optout" not in reading.says
+        and "optout" not in reading.titled
+        and not _short(reading, 200)
+        and (reading.asks or reading.personal)
+    ):
         return Judgement(
             Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=True, evidence=told,
             alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),
@@ -136,10 +142,22 @@ def _unsubscribe_address(reading: Reading) -> Judgement | None:
 def _complaint(reading: Reading) -> Judgement | None:
     """A person who complains of our mail: it is about mail, it is no letter about an order, and it is their own."""
     facts = reading.traits
-    if facts.listed or facts.bulk or facts.answer or facts.generated or facts.to_return_path or "auto" in reading.titled:
+    if (
+        facts.listed
+        or facts.bulk
+        or facts.answer
+        or facts.generated
+        or facts.to_return_path
+        or "auto" in reading.titled
+    ):
         return None
     strong = "complaint" in reading.says or ("complaint" in reading.titled and _own_title(reading))
-    if not strong or "business" in reading.says or "footer" in reading.says or not _short(reading, 1500 if _own_title(reading) else 3000):
+    if (
+        not strong
+        or "business" in reading.says
+        or "footer" in reading.says
+        or not _short(reading, 1500 if _own_title(reading) else 3000)
+    ):
         return None
     if "about_mail" not in reading.says and "about_mail" not in reading.titled:
         return None
@@ -153,8 +171,12 @@ def _opt_out(reading: Reading) -> Judgement | None:
     if reading.traits.listed or reading.traits.bulk or reading.traits.answer or "auto" in reading.titled:
         return None
     bare = reading.subject if not reading.text or (reading.new.signed and not reading.text) else reading.text
-    word = book().asks_to_end(bare) or (_short(reading, 300) and not reading.asks and book().asks_to_end(reading.subject))
-    asked = "optout" in reading.says or (_own_title(reading) and "optout" in reading.titled and not reading.personal and not reading.asks)
+    word = book().asks_to_end(bare) or (
+        _short(reading, 300) and not reading.asks and book().asks_to_end(reading.subject)
+    )
+    asked = "optout" in reading.says or (
+        _own_title(reading) and "optout" in reading.titled and not reading.personal and not reading.asks
+    )
     if not word and not asked:
         return None
     if not word and (reading.traits.to_return_path or reading.traits.null_path) and _points(reading)[0] >= 3:
@@ -179,7 +201,7 @@ def _points_elsewhere(reading: Reading) -> bool:
 
 
 def _wants_more(reading: Reading) -> bool:
-    """Does the text ask or order anything beside the sentence that asks for the opt-out?"""
+    """Tell whether the text asks or orders anything beside the sentence that asks for the opt-out."""
     hit = reading.says.get("optout")
     if hit is None:
         return reading.personal
@@ -200,11 +222,14 @@ def _automatic(reading: Reading) -> Judgement | None:
     year = reading.context.received_year
     reply = AutoReply(
         kind,
-        returns_on(reading.text, reading.message.headers.get("date"), year, reading.tongues) if kind is AutoReplyType.VACATION else None,
+        returns_on(reading.text, reading.message.headers.get("date"), year, reading.tongues)
+        if kind is AutoReplyType.VACATION
+        else None,
         people.new_address(reading.message, reading.new.text, reading.traits.targets, kind),
     )
     return Judgement(
-        Kind.AUTO_REPLY, min(0.99, 0.6 + 0.07 * points), people.sender(reading.message, reading.traits.targets, reading.context),
+        Kind.AUTO_REPLY, min(0.99, 0.6 + 0.07 * points),
+        people.sender(reading.message, reading.traits.targets, reading.context),
         auto_reply=reply, evidence=reading.evidence("auto", "auto_re", "absence", *_TYPES),
         alternatives=((Kind.HUMAN, why),) if why else (),
     )  # fmt: skip
@@ -239,7 +264,7 @@ def _points(reading: Reading) -> tuple[int, str]:
 
 
 def _only_a_notice(reading: Reading) -> bool:
-    """Is every sentence part of a notice, or short enough to be a greeting, a farewell or a name?"""
+    """Tell whether every sentence is part of a notice, or short enough for a greeting, a farewell or a name."""
     rules = book()
     for sentence in _FULL_STOP.split(reading.text)[:30]:
         words = [word for word in sentence.strip(" ,;:-").split() if word.strip(",;:.!") not in rules.polite]
@@ -262,7 +287,9 @@ def _machine(reading: Reading) -> Judgement | None:
     if title or facts.notified:
         return Judgement(Kind.REPORT, 0.85, evidence=reading.evidence("report"))
     if facts.generated and not reading.personal:
-        return Judgement(Kind.REPORT, 0.7, evidence=facts.evidence, alternatives=((Kind.AUTO_REPLY, "not said to be an answer"),))
+        return Judgement(
+            Kind.REPORT, 0.7, evidence=facts.evidence, alternatives=((Kind.AUTO_REPLY, "not said to be an answer"),)
+        )
     return None
 
 
@@ -274,16 +301,20 @@ def _bulk(reading: Reading) -> Judgement | None:
     if "footer" in reading.says and _own_title(reading) and not _short(reading, 400):
         return Judgement(Kind.OTHER, 0.7, evidence=reading.evidence("footer"))
     if _composed(reading):
-        return Judgement(Kind.OTHER, 0.65, evidence=(Evidence("other.composed", "", -1, "HTML only, with pictures and links"),))
+        return Judgement(
+            Kind.OTHER, 0.65, evidence=(Evidence("other.composed", "", -1, "HTML only, with pictures and links"),)
+        )
     return None
 
 
 def _composed(reading: Reading) -> bool:
-    """HTML with no text beside it, full of pictures and links, that answers nothing: people's programs write no such."""
+    """Tell whether it is HTML with no text beside it, full of pictures and links, that answers nothing."""
     message = reading.message
     if not message.html_only or not _own_title(reading) or "references" in message.headers:
         return False
-    html = b"".join(p.decoded(MAX_HTML_BYTES) for p in message.walk() if p.content_type == "text/html")[:MAX_HTML_BYTES].lower()
+    html = b"".join(p.decoded(MAX_HTML_BYTES) for p in message.walk() if p.content_type == "text/html")[
+        :MAX_HTML_BYTES
+    ].lower()
     pictures, links = html.count(b"<img"), html.count(b"<a ")
     return (pictures >= 3 and links >= 2) or links >= 8
 

@@ -12,37 +12,53 @@ from dataclasses import dataclass
 
 MAX_CHARS = 20_000  # what decides stands at the head
 
-_ATTRIBUTION = re.compile(r"^.{0,160}(?:<[^<>\s]{1,120}@[^<>\s]{1,120}>|\b\S{1,64}@\S{1,100}\b|\[mailto:).{0,80}[:：]\s*\*?$")
+_ATTRIBUTION = re.compile(
+    r"^.{0,160}(?:<[^<>\s]{1,120}@[^<>\s]{1,120}>|\b\S{1,64}@\S{1,100}\b|\[mailto:).{0,80}[:：]\s*\*?$"
+)
 _WROTE = re.compile(
-    r"(?:wrote|writes|schrieb|geschrieben|[àa] écrit|écrivait|a écrit|escribi[óo]|escrib[ií]a|ha escrito|escreveu|ha scritto"
+    r"(?:wrote|writes|schrieb|geschrieben|[àa] écrit|écrivait|a écrit|escribi[óo]|escrib[ií]a|ha escrito|"
+    r"escreveu|ha scritto"
     r"|scriveva|va escriure|schreef|heeft .{0,60}geschreven|skrev|kirjoitti|skrifaði|kirjutas|rakst[īi]ja|ra[šs][ėe]"
-    r"|napisa[łl]\(?a?\)?|pisze|napsal\(?a?\)?|nap[íi]sal\(?a?\)?|[íi]rta|a scris|написа\(?а?\)?|написав|написала?|пише[тш]?"
-    r"|напісаў|napisao|napisala|je napisao|je napisal|shkroi|έγραψε|şunu yazdı|tarihinde şunları yazdı|yazdı|yazmış|yazıb"
-    r"|жазды|כתב\S{0,3}|(?:ה)?כתיבה|كتب|نوشت|لکھا|ने लिखा|লিখেছেন|எழுதியது|వ్రాశారు|เขียน\S{0,6}|đã viết|menulis|nagsulat|isinulat"
+    r"|napisa[łl]\(?a?\)?|pisze|napsal\(?a?\)?|nap[íi]sal\(?a?\)?|[íi]rta|a scris|написа\(?а?\)?|написав|"
+    r"написала?|пише[тш]?"
+    r"|напісаў|napisao|napisala|je napisao|je napisal|shkroi|έγραψε|şunu yazdı|tarihinde şunları yazdı|"
+    r"yazdı|yazmış|yazıb"
+    r"|жазды|כתב\S{0,3}|(?:ה)?כתיבה|كتب|نوشت|لکھا|ने लिखा|লিখেছেন|எழுதியது|వ్రాశారు|เขียน\S{0,6}|đã viết|"
+    r"menulis|nagsulat|isinulat"
     r"|写道|写到|寫道|wrote|님이 작성|작성|aliandika|het geskryf|idatzi zuen|escribiu|ysgrifennodd|scríobh|kiteb)"
     r"[^\n]{0,12}[:：]\s*$|(?:のメール|さんは書きました|は書きました)[:：]?\s*$|^[^\n]{0,120}님(?:이|께서)[^\n]{0,20}$",
     re.IGNORECASE,
 )
-_TITLE = re.compile(r"^[\s>*]*[-_=~*]{3,}\s?[^\W\d_][^\n]{2,60}?\s?[-_=~*]{3,}\s*$|^_{10,}\s*$|^Begin forwarded message\b", re.IGNORECASE)
+_TITLE = re.compile(
+    r"^[\s>*]*[-_=~*]{3,}\s?[^\W\d_][^\n]{2,60}?\s?[-_=~*]{3,}\s*$|^_{10,}\s*$|^Begin forwarded message\b",
+    re.IGNORECASE,
+)
 _FIELD = re.compile(r"^\*?[^\W\d_][^:：\n]{0,24}\s?[:：]\*?(?:\s|$)")
 _DEVICE = re.compile(
-    r"\b(?:iphone|ipad|samsung|galaxy|android|huawei|xiaomi|blackberry|windows phone|nokia|outlook (?:for|for android)|outlook|"
-    r"proton ?mail|yahoo mail|gmail|gmx|web\.de|mail\.ru|t-online|libero|naver|tutanota|k-9|thunderbird|handy|smartphone|mobile device"
+    r"\b(?:iphone|ipad|samsung|galaxy|android|huawei|xiaomi|blackberry|windows phone|nokia|outlook (?:for|"
+    r"for android)|outlook|"
+    r"proton ?mail|yahoo mail|gmail|gmx|web\.de|mail\.ru|t-online|libero|naver|tutanota|k-9|thunderbird|"
+    r"handy|smartphone|mobile device"
     r"|телефона|почты|携帯|から送信)\b",
     re.IGNORECASE,
 )
 _DEVICE_HEAD = re.compile(
-    r"^(?:sent (?:from|with|via)|get outlook|von meinem|gesendet|diese nachricht wurde von|envoyé|télécharge|obtenez|enviado|enviat|inviato|"
-    r"verzonden|verstuurd|skickat|sendt|lähetetty|wysłane|odesláno|odoslané|elküldve|trimis|отправлено|изпратено|надіслано|"
+    r"^(?:sent (?:from|with|via)|get outlook|von meinem|gesendet|diese nachricht wurde von|envoyé|"
+    r"télécharge|obtenez|enviado|enviat|inviato|"
+    r"verzonden|verstuurd|skickat|sendt|lähetetty|wysłane|odesláno|odoslané|elküldve|trimis|отправлено|"
+    r"изпратено|надіслано|"
     r"послато|poslano|poslato|στάλθηκε|.{0,30}gönder|נשלח|أرسلت|مرسل|.{0,24}から送信|发自|從我的|从我的|나의|보낸사람|dikirim|"
     r"được gửi|ส่งจาก|saadetud|nosūtīts|išsiųsta|sent)\b",
     re.IGNORECASE,
 )
 _LEGAL = re.compile(
-    r"^\W{0,6}(?:this (?:e-?mail|message|communication)[^.]{0,60}(?:confidential|intended (?:only|solely)|privileged)|the information "
-    r"(?:contained )?in this (?:e-?mail|message)|confidentiality (?:notice|note)|confidential(?:ity)?:|disclaimer\b|legal notice|"
+    r"^\W{0,6}(?:this (?:e-?mail|message|communication)[^.]{0,60}(?:confidential|intended (?:only|solely)|"
+    r"privileged)|the information "
+    r"(?:contained )?in this (?:e-?mail|message)|confidentiality (?:notice|note)|confidential(?:ity)?:|"
+    r"disclaimer\b|legal notice|"
     r"diese (?:e-?mail|nachricht) (?:enthält|ist)[^.]{0,40}vertraulich|ce (?:message|courriel)[^.]{0,60}confidentiel|"
-    r"este (?:mensaje|correo|e-?mail)[^.]{0,60}confidencia|(?:questo|il presente) messaggio[^.]{0,60}(?:riservat|confidenzial)|"
+    r"este (?:mensaje|correo|e-?mail)[^.]{0,60}confidencia|(?:questo|"
+    r"il presente) messaggio[^.]{0,60}(?:riservat|confidenzial)|"
     r"esta mensagem[^.]{0,60}confidencia|dit (?:bericht|e-?mailbericht)[^.]{0,60}vertrouwelijk|"
     r"please consider the environment|think before you print)",
     re.IGNORECASE,
@@ -66,7 +82,7 @@ def new_text(text: str) -> NewText:
     at, last = 0, len(lines)
     while at < last:
         line = lines[at].strip()
-        if lines[at].startswith(("-- ", "--\xa0")) and len(line) <= 3 or line == "--":
+        if (lines[at].startswith(("-- ", "--\xa0")) and len(line) <= 3) or line == "--":
             break
         if line.startswith((">", "|>", "&gt;")):
             quoted = True
@@ -98,7 +114,9 @@ def _original_begins(lines: list[str], at: int) -> int:
             introduction = " ".join(part.strip() for part in lines[max(0, at - joined + 1) : at + 1])
             if len(introduction) > 260:
                 break
-            if _ATTRIBUTION.match(introduction) or (any(c.isdigit() for c in introduction) and _WROTE.search(introduction)):
+            if _ATTRIBUTION.match(introduction) or (
+                any(c.isdigit() for c in introduction) and _WROTE.search(introduction)
+            ):
                 following = next((part.strip() for part in lines[at + 1 : at + 4] if part.strip()), "")
                 return 1 if following.startswith(">") or not following else -1
     if ("@" in line or "<" in line) and _FIELD.match(line):

@@ -17,7 +17,10 @@ _LOCAL = re.compile(
     re.IGNORECASE,
 )
 _DOMAIN = re.compile(r"^(?:unsub(?:scribe)?s?\d*|optout|opt-out|leave|remove)\.", re.IGNORECASE)
-_COMMAND_PERSON = re.compile(r"(?:unsubscribe|unsub|leave|remove|optout|opt-out)[+._-](?:.*[+])?([^=@+]+(?:\+[^=@]*)?)=([a-z0-9.-]+\.[a-z]{2,})$", re.I)
+_COMMAND_PERSON = re.compile(
+    r"(?:unsubscribe|unsub|leave|remove|optout|opt-out)[+._-](?:.*[+])?([^=@+]+(?:\+[^=@]*)?)=([a-z0-9.-]+\.[a-z]{2,})$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,9 @@ def address(targets: tuple[str, ...], context: Context) -> Target | None:
     """Find an unsubscribe address among a message's targets: the configured globs first, then the usual shapes."""
     for target in targets[:20]:
         local, _, domain = target.rpartition("@")
-        configured = any(fnmatch.fnmatchcase(target.lower(), glob.lower()) for glob in context.patterns.unsubscribe_addresses)
+        configured = any(
+            fnmatch.fnmatchcase(target.lower(), glob.lower()) for glob in context.patterns.unsubscribe_addresses
+        )
         if configured or _LOCAL.search(local) or _DOMAIN.match(domain):
             return Target(target, _person(target, local, context))
     return None

@@ -16,7 +16,9 @@ MAX_NAMED = 5
 def sender(message: Message, targets: tuple[str, ...] = (), context: Context = NO_CONTEXT) -> tuple[Recipient, ...]:
     """The mailbox that wrote; the address that our return path's token names is its `original`."""
     address = _mailbox(message)
-    token = next((t for a in targets[:8] if (t := addresses.return_path_token(a, context.patterns)) and t.address), None)
+    token = next(
+        (t for a in targets[:8] if (t := addresses.return_path_token(a, context.patterns)) and t.address), None
+    )
     original = token.address if token else None
     if not address and not original:
         return ()
@@ -56,5 +58,7 @@ def new_address(message: Message, text: str, targets: tuple[str, ...], kind: Aut
         return None
     author = (message.from_address or "").lower()
     known = {author} | {target.lower() for target in targets}
-    told = [a for a in dict.fromkeys(f.address for f in addresses.find(text[:4000], MAX_NAMED)) if a.lower() not in known]
+    told = [
+        a for a in dict.fromkeys(f.address for f in addresses.find(text[:4000], MAX_NAMED)) if a.lower() not in known
+    ]
     return told[0] if len(told) == 1 else None

@@ -1,6 +1,6 @@
-"""Patterns as RE2 can run them on folded texts: folded likewise, with word breaks that know other scripts.
+r"""Patterns as RE2 can run them on folded texts: folded likewise, with word breaks that know other scripts.
 
-RE2's `\\b` and `\\w` know ASCII only. A pattern in Latin letters is ASCII once it is folded and keeps them; in any
+RE2's `\b` and `\w` know ASCII only. A pattern in Latin letters is ASCII once it is folded and keeps them; in any
 other pattern they become classes of ASCII punctuation and its complement, which is what separates words in folded
 texts. `<g>` stands for a few words of the same sentence.
 """

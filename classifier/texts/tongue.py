@@ -10,10 +10,10 @@ MIN_SEEN = 3  # fewer common words than this say nothing
 
 
 def possible(text: str, common: Mapping[str, tuple[str, ...]]) -> frozenset[str] | None:
-    """Codes of the languages that a folded text can be in; None where that cannot be told (short, or another script)."""
+    """Codes of the languages that a folded text can be in; None where it is too short, or in another script."""
     seen: Counter[str] = Counter()
     for word in text.split(" ", MAX_WORDS)[:MAX_WORDS]:
-        for code in common.get(word.strip(".,;:!?\"()"), ()):
+        for code in common.get(word.strip('.,;:!?"()'), ()):
             seen[code] += 1
     if not seen:
         return None

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from classifier import classify
 from classifier.context import Context, Patterns
-from classifier.rulebook import Rulebook
-from classifier.texts.book import Rule, book, rules
+from classifier.rulebook import Rule, Rulebook
+from classifier.texts.book import book, rules
 from classifier.texts.dates import returns_on
 from classifier.texts.fold import fold
 from classifier.texts.newtext import new_text
@@ -28,8 +28,8 @@ def test_each_rule_finds_its_example_and_not_its_counter_example(rule: Rule) -> 
 
 def test_the_languages_that_the_product_promises() -> None:
     promised = (
-        "en de fr es it pt nl sv da nb fi is et lv lt pl cs sk hu ro bg sr hr sl mk sq el tr ru uk be ka hy az kk he ar fa "
-        "ur hi bn ta te th vi id tl zh ja ko sw af ca eu gl cy ga mt"
+        "en de fr es it pt nl sv da nb fi is et lv lt pl cs sk hu ro bg sr hr sl mk sq el tr ru uk be ka hy az kk he "
+        "ar fa ur hi bn ta te th vi id tl zh ja ko sw af ca eu gl cy ga mt"
     )  # fmt: skip
     assert set(promised.split()) <= book().languages.keys()
 
@@ -46,7 +46,7 @@ def test_the_languages_that_the_product_promises() -> None:
         ("", "自動返信: 12月のお知らせ", Kind.AUTO_REPLY),
         ("Auto-Submitted: no", "Hello", Kind.HUMAN),
         ("Auto-Submitted: auto-generated", "Backup finished", Kind.REPORT),
-        ("Auto-Submitted: auto-notified; owner-email=\"bob@client.example\"", "New message", Kind.REPORT),
+        ('Auto-Submitted: auto-notified; owner-email="bob@client.example"', "New message", Kind.REPORT),
         ("Precedence: bulk", "Our spring catalogue", Kind.OTHER),
         ("List-Id: <knitting.lists.example>\nPrecedence: list", "Patterns", Kind.OTHER),
     ],
@@ -71,13 +71,17 @@ def test_an_empty_message_to_an_unsubscribe_address(to: str) -> None:
 
 
 def test_a_configured_unsubscribe_address_and_its_token() -> None:
-    context = Context(envelope_to=("stop.me+ann=client.example@shop.example",), patterns=Patterns(unsubscribe_addresses=("stop.me*",)))
+    context = Context(
+        envelope_to=("stop.me+ann=client.example@shop.example",), patterns=Patterns(unsubscribe_addresses=("stop.me*",))
+    )
     verdict = classify(letter("", subject=""), context)
     assert verdict.kind is Kind.UNSUBSCRIBE
     assert [r.address for r in verdict.recipients] == ["ann@client.example"]
 
 
-@pytest.mark.parametrize("word", ["unsubscribe", "STOP", "Abmelden bitte", "désabonnement", "退订", "수신거부", "отписаться", "TD"])
+@pytest.mark.parametrize(
+    "word", ["unsubscribe", "STOP", "Abmelden bitte", "désabonnement", "退订", "수신거부", "отписаться", "TD"]
+)
 def test_a_message_of_one_word(word: str) -> None:
     assert classify(letter(word, answers=True)).kind is Kind.UNSUBSCRIBE
     assert classify(letter("Sent from my iPhone", subject=word)).kind is Kind.UNSUBSCRIBE
@@ -86,8 +90,8 @@ def test_a_message_of_one_word(word: str) -> None:
 @pytest.mark.parametrize(
     "quote",
     [
-        "On Tue, 24 Nov 2026 at 03:02, Shop <news@shop.example> wrote:\n> Unsubscribe: please remove me from your list\n> This is spam",
-        "________________________________\nFrom: Shop <news@shop.example>\nSent: Tuesday\nTo: Bob\nSubject: x\n\nUnsubscribe me",
+        "On 24 Nov 2026 at 03:02, Shop <news@shop.example> wrote:\n> Unsubscribe me from your list\n> This is spam",
+        "___________\nFrom: Shop <news@shop.example>\nSent: Tuesday\nTo: Bob\nSubject: x\n\nUnsubscribe me",
         "-----Ursprüngliche Nachricht-----\nVon: Shop\nGesendet: heute\n\nBitte melden Sie mich ab",
         "Am 24.11.2026 um 03:02 schrieb Shop <news@shop.example>:\n> Newsletter abbestellen",
         "-- \nThis is spam, unsubscribe me",
@@ -123,8 +127,18 @@ def test_the_address_that_the_text_names_comes_first() -> None:
         ("12月7日まで不在にしております。", AutoReplyType.VACATION, "2026-12-07", None),
         ("אני מחוץ למשרד עד 12 בדצמבר.", AutoReplyType.VACATION, "2026-12-12", None),
         ("I am out of the office until 05/07/2027.", AutoReplyType.VACATION, None, None),
-        ("Bob Tester no longer works here. Please write to ann@client.example.", AutoReplyType.LEFT, None, "ann@client.example"),
-        ("My new address is bob@new.example; please update your address book.", AutoReplyType.MOVED, None, "bob@new.example"),
+        (
+            "Bob Tester no longer works here. Please write to ann@client.example.",
+            AutoReplyType.LEFT,
+            None,
+            "ann@client.example",
+        ),
+        (
+            "My new address is bob@new.example; please update your address book.",
+            AutoReplyType.MOVED,
+            None,
+            "bob@new.example",
+        ),
         ("This mailbox is not monitored.", AutoReplyType.UNMONITORED, None, None),
         ("Your request has been received and a ticket has been created.", AutoReplyType.TICKET, None, None),
     ],
@@ -143,7 +157,9 @@ def test_dates_without_a_year_need_the_time_of_sending() -> None:
 
 
 def test_the_address_sent_to_is_the_original() -> None:
-    verdict = classify(letter("I am out of the office.", to="bounce+ann=client.example@news.shop.example", subject="Herbst"))
+    verdict = classify(
+        letter("I am out of the office.", to="bounce+ann=client.example@news.shop.example", subject="Herbst")
+    )
     assert [(r.address, r.original) for r in verdict.recipients] == [("bob@client.example", "ann@client.example")]
 
 
@@ -159,7 +175,8 @@ def test_a_challenge_is_no_auto_reply(text: str) -> None:
 
 def test_hotmail_complaints_without_a_feedback_report() -> None:
     raw = (
-        b"From: staff@hotmail.com\nTo: fbl@shop.example\nSubject: complaint about message from 192.0.2.17\nMIME-Version: 1.0\n"
+        b"From: staff@hotmail.com\nTo: fbl@shop.example\nSubject: complaint about message from 192.0.2.17\n"
+        b"MIME-Version: 1.0\n"
         b"Content-Type: message/rfc822\n\nX-HmXmrOriginalRecipient: ann@live.example\nFrom: news@shop.example\n"
         b"To: ann@live.example\nSubject: Spring\n\nHello\n"
     )
@@ -170,7 +187,10 @@ def test_hotmail_complaints_without_a_feedback_report() -> None:
 
 @pytest.mark.parametrize(
     ("subject", "kind"),
-    [("Report Domain: shop.example Submitter: mx.example Report-ID: 1", Kind.REPORT), ("Gelesen: Herbst", Kind.RECEIPT)],
+    [
+        ("Report Domain: shop.example Submitter: mx.example Report-ID: 1", Kind.REPORT),
+        ("Gelesen: Herbst", Kind.RECEIPT),
+    ],
 )
 def test_machines_without_structure(subject: str, kind: Kind) -> None:
     assert classify(letter("See above.", subject=subject)).kind is kind
@@ -185,10 +205,15 @@ def test_folding_makes_one_spelling_of_many() -> None:
 @given(st.text(max_size=400), st.text(max_size=60))
 def test_any_text_is_judged(text: str, subject: str) -> None:
     subject = " ".join(subject.split())
-    verdict = classify(letter(text.encode("utf-8", "replace").decode(), subject=subject.encode("utf-8", "replace").decode()))
+    verdict = classify(
+        letter(text.encode("utf-8", "replace").decode(), subject=subject.encode("utf-8", "replace").decode())
+    )
     assert not verdict.unparsable
 
 
-@pytest.mark.parametrize("text", ["a" * 1_000_000, "on 1 wrote: " * 100_000, "> \n" * 300_000, "unsubscribe me " * 70_000, "1.2.3." * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 1_000_000, "on 1 wrote: " * 100_000, "> \n" * 300_000, "unsubscribe me " * 70_000, "1.2.3." * 100_000],
+)
 def test_long_texts_are_judged_by_their_head(text: str) -> None:
     assert not classify(letter(text)).unparsable
