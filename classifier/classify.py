@@ -11,14 +11,13 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from classifier import addresses
+from classifier import addresses, texts
 from classifier.context import NO_CONTEXT, Context
 from classifier.mime import Headers, Message, parse
 from classifier.reasons.explain import explain
 from classifier.reasons.facts import Facts
 from classifier.reports import arf, dsn, forged, mdn, ndr, returned, secondopinion
 from classifier.reports.model import Case, Report
-from classifier.texts import judge
 from classifier.verdict import REASONS, Evidence, Kind, Reason, Recipient, Verdict, unparsable
 
 _DONE = frozenset({"delivered", "relayed", "expanded"})
@@ -32,6 +31,7 @@ def warm_up() -> None:
     for sample in (b"From: mailer-daemon@a.example\n\nundeliverable <b@a.example>: 550 5.1.1 c", b"From: a@b.example\n\nhello you"):
         _classify(parse(sample), NO_CONTEXT, "")
     forged.book()
+    texts.load()
 
 
 def classify(raw: bytes, context: Context = NO_CONTEXT) -> Verdict:
@@ -220,8 +220,9 @@ def _receipt(found: mdn.Disposition, digest: str) -> Verdict:
 
 
 def _written(message: Message, context: Context, digest: str) -> Verdict:
-    told = judge(message, context)
+    told = texts.judge(message, context)
     return Verdict(
         kind=told.kind, confidence=told.confidence, sha256=digest, recipients=told.recipients, opt_out=told.opt_out,
-        auto_reply=told.auto_reply, feedback_type=told.feedback_type, evidence=told.evidence, alternatives=told.alternatives,
+        auto_reply=told.auto_reply, feedback_type=told.feedback_type, evidence=told.evidence,
+        alternatives=told.alternatives,
     )  # fmt: skip
