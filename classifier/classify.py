@@ -56,7 +56,7 @@ def _classify(message: Message, context: Context, digest: str) -> Verdict:
         report = ndr.find(message, context) and report
     if report is None:
         report = ndr.find(message, context)
-    if report is not None:
+    if report is not None and (addresses.is_machine(message.from_address) or not texts.is_challenge(message)):
         return _report(message, report, context, digest)
     if ndr.from_system(message, context) and "auto-submitted" not in message.headers:
         second = secondopinion.ask(message)

@@ -2,9 +2,9 @@
 
 from classifier.texts.book import book
 from classifier.texts.dates import load as load_dates
-from classifier.texts.judgement import Judgement, judge
+from classifier.texts.judgement import Judgement, is_challenge, judge
 
-__all__ = ["Judgement", "judge", "load"]
+__all__ = ["Judgement", "is_challenge", "judge", "load"]
 
 
 def load() -> None:

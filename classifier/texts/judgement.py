@@ -102,6 +102,11 @@ def _read(message: Message, context: Context) -> Reading:
     return Reading(message, context, traits(message, context), new, text, subject, tongues, says, titled)
 
 
+def is_challenge(message: Message) -> bool:
+    """Tell whether a message in a report's clothes (some systems send them so) asks its reader to prove being human."""
+    return "challenge" in book().read(fold(message.text[: MAX_TEXT_CHARS * 2])[:MAX_TEXT_CHARS], None)
+
+
 def _challenge(reading: Reading) -> Judgement | None:
     if reading.traits.listed:
         return None
@@ -238,7 +243,11 @@ def _automatic(reading: Reading) -> Judgement | None:
 def _points(reading: Reading) -> tuple[int, str]:
     """How much speaks for a program that answers: 3 is enough. Also what spoke for a person."""
     says, titled, facts = reading.says, reading.titled, reading.traits
-    if facts.person or "report" in titled or (facts.listed and not facts.answer and not facts.to_return_path):
+    if (
+        facts.person
+        or "report" in titled
+        or (facts.listed and not (facts.answer or facts.generated or facts.to_return_path))
+    ):
         return 0, ""
     unseen = facts.null_path or facts.to_return_path  # signs that people's mail does not bear
     notice = bool(says.keys() & _TYPES.keys())
@@ -251,7 +260,13 @@ def _points(reading: Reading) -> tuple[int, str]:
     points -= 2 * (facts.bulk and not notice and "auto" not in titled)
     if not told and not (unseen and (facts.generated or says.keys() & {"hint", "support"})):
         return min(points, 2), ""
-    if points < 6 and not unseen and "auto" not in titled and "auto" not in says and not _only_a_notice(reading):
+    if (
+        points < 6
+        and not (unseen or facts.generated)
+        and "auto" not in titled
+        and "auto" not in says
+        and not _only_a_notice(reading)
+    ):
         return min(points, 2), "it says more than a notice"
     against = []
     if reading.asks:
