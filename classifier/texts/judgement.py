@@ -215,7 +215,10 @@ def _wants_more(reading: Reading) -> bool:
     after = min(e for e in ends if e >= hit.end)
     rest = f"{reading.text[:before]} {reading.text[after:]}"
     said = book().read(rest, reading.tongues)
-    return "business" in said or ("person" in said and "optout" not in said) or any(mark in rest for mark in _QUESTIONS)
+    if "business" in said:
+        return True
+    asks = "person" in said or any(mark in rest for mark in _QUESTIONS)
+    return asks and not said.keys() & {"optout", "grumble"}
 
 
 def _automatic(reading: Reading) -> Judgement | None:
