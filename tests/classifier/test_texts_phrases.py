@@ -71,6 +71,9 @@ NOTICES = [
 ]
 
 OPT_OUTS = [
+    "unsubscribe\n\n\nVon meinem iPhone gesendet",
+    "Hello,\nI've been getting your newsletter for years but my interests changed. I would be grateful if you could remove me from the mailing list.\nThank you and all the best,\nBob",
+    "I have tried to unsubscribe three times. Why do I still get your emails? Remove me now.",
     "Please take me off this list.",
     "I don't want these emails anymore",
     "Kindly delete my address from your database",
@@ -182,6 +185,39 @@ COMPLAINTS = [
 ]
 
 PEOPLE = [
+    "I'm out of the office tomorrow so call me today.",
+    "Could you remove my old phone number from my account?",
+    "Please stop the delivery to my old address.",
+    "The lecturer has left the room before my question was answered. Who can I ask?",
+    "We have received your invoice and will pay it next week.",
+    "Thank you for contacting me. I'd be happy to take part in the interview.",
+    "Ich habe Ihre Nachricht erhalten und melde mich morgen telefonisch.",
+    "Je suis en congés la semaine prochaine, on peut décaler la livraison au 15 ?",
+    "Nuestra empresa ya no trabaja los sábados. Mándenos el pedido el viernes.",
+    "Ik ben verhuisd, mijn nieuwe adres is Kerkstraat 5.",
+    "Unser Verein ist umgezogen. Bitte schicken Sie die Rechnung an die neue Adresse: Hauptstr. 1.",
+    "Do you sell spam filters?",
+    "Please remove the stop sign.",
+    "No longer available? I wanted size 38.",
+    "OK",
+    "Yes please",
+    "Ja, gerne!",
+    "Danke, perfekt.",
+    "I would like to stop by your shop this week. When are you open?",
+    "Can I get off the waiting list and on to the course?",
+    "Please take me to the right page, the link is broken.",
+    "I don't want to receive the red jacket, please send the blue one.",
+    "My lawyer will look at the contract and get back to you.",
+    "Please delete my order 55 and refund me.",
+    "I'm no longer interested in the flat.",
+    "Unfortunately I cannot attend, I am travelling.",
+    "Leider bin ich am 5. nicht im Büro. Wie wäre der 6.?",
+    "Komme gern zur Vorführung! Bin bis Freitag im Urlaub, danach passt jeder Tag.",
+    "I will be on holiday from Friday. Please deliver before.",
+    "Bitte löschen Sie mein Kundenkonto nicht, ich war nur lange nicht aktiv.",
+    "Estoy de vacaciones y he perdido el enlace, ¿me lo podéis mandar otra vez?",
+    "Мне 70 лет, подскажите, как оформить подписку?",
+    "休暇中に届いたのですが、サイズ交換できますか?",
     "I'll be away next week, can we move the order?",
     "I am on vacation until Monday, but please ship my order anyway.",
     "Please don't unsubscribe me, I love it",
@@ -231,6 +267,71 @@ PEOPLE = [
     "My colleague is on leave, so I am answering for her: we accept your offer.",
 ]
 
+SUBSCRIBERS = [
+    "Please add me to your mailing list.",
+    "I'd like to subscribe to the newsletter.",
+    "Please put me on the list.",
+    "Sign me up!",
+    "Bitte tragen Sie mich in den Verteiler ein.",
+    "Bitte nehmen Sie mich in Ihren Newsletter auf.",
+    "Melden Sie mich bitte zum Newsletter an.",
+    "Ajoutez-moi à votre liste svp",
+    "Inscrivez-moi à la newsletter.",
+    "Quiero suscribirme al boletín.",
+    "Agréguenme a la lista, por favor.",
+    "Vorrei iscrivermi alla newsletter.",
+    "Aggiungetemi alla lista.",
+    "Quero subscrever a newsletter.",
+    "Adicionem o meu e-mail à lista.",
+    "Zet mij op de lijst aub",
+    "Schrijf mij in voor de nieuwsbrief.",
+    "Ta med mig på utskickslistan.",
+    "Lägg till mig på listan.",
+    "Tilmeld mig nyhedsbrevet.",
+    "Meld mig til jeres nyhedsbrev.",
+    "Meld meg på nyhetsbrevet.",
+    "Sett meg på listen.",
+    "Lisätkää minut postituslistalle.",
+    "Ottakaa minut listalle.",
+    "Skráið mig á póstlistann.",
+    "Lisage mind nimekirja.",
+    "Lūdzu, pievienojiet mani sarakstam.",
+    "Prašau įtraukti mane į sąrašą.",
+    "Proszę mnie zapisać do newslettera.",
+    "Přihlaste mě k odběru, prosím.",
+    "Prihláste ma na odber noviniek.",
+    "Kérem vegyenek fel a listára.",
+    "Szeretnék feliratkozni a hírlevélre.",
+    "Vă rog să mă abonați la newsletter.",
+    "Prijavite me na newsletter.",
+    "Пријавите ме на билтен.",
+    "Prijavite me na e-novice.",
+    "Моля, абонирайте ме за бюлетина.",
+    "Подпишите меня на рассылку.",
+    "Хочу подписаться на рассылку",
+    "Підпишіть мене на розсилку.",
+    "Εγγράψτε με στη λίστα.",
+    "Beni listeye ekleyin.",
+    "Bültene abone olmak istiyorum.",
+    "הוסיפו אותי לרשימת התפוצה",
+    "أضيفوني إلى القائمة البريدية",
+    "لطفا مرا به لیست اضافه کنید",
+    "मुझे सूची में जोड़ें",
+    "আমাকে তালিকায় যোগ করুন",
+    "ช่วยเพิ่มอีเมลของฉันในรายชื่อด้วย",
+    "Đưa tôi vào danh sách.",
+    "Tolong masukkan saya ke daftar.",
+    "Isali ninyo ako sa listahan.",
+    "请把我加入邮件列表",
+    "請幫我訂閱電子報",
+    "メルマガに登録をお願いします。",
+    "배송 받고 싶어요, 구독 신청합니다.",
+    "Niongezeni kwenye orodha.",
+    "Teken my in vir die nuusbrief.",
+    "Afegiu-me a la llista.",
+    "Gehitu nazazue zerrendara.",
+]
+
 
 @pytest.mark.parametrize("text", NOTICES)
 def test_a_notice_sent_to_the_return_path_is_an_auto_reply(text: str) -> None:
@@ -257,3 +358,9 @@ def test_complaining_of_our_mail_is_a_complaint(text: str) -> None:
 @pytest.mark.parametrize("text", PEOPLE)
 def test_a_person_who_needs_a_person_is_never_lost(text: str) -> None:
     assert classify(letter(text, answers=True)).kind is Kind.HUMAN
+
+
+@pytest.mark.parametrize("text", SUBSCRIBERS)
+def test_asking_for_mail_is_no_opt_out(text: str) -> None:
+    verdict = classify(letter(text, answers=True))
+    assert (verdict.kind, verdict.opt_out) == (Kind.HUMAN, False)
