@@ -103,7 +103,7 @@ async def load(port: int, sessions: int, messages: int, body: bytes, *, kept: bo
                 await client.hello()
                 if kept:
                     began = time.perf_counter()
-            await client.message(body)
+            await client.message(b"Message-ID: <%d.%d@load.example>\r\n%b" % (port, left, body))
             latencies.append(time.perf_counter() - began)
             if not kept:
                 client.transport.write(b"QUIT\r\n")
