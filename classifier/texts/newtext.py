@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+ENOUGH_CHARS = 9_000  # of new text
 MAX_CHARS = 20_000  # what decides stands at the head
 
 _ATTRIBUTION = re.compile(
@@ -80,8 +81,8 @@ def new_text(text: str) -> NewText:
     lines = text[:MAX_CHARS].replace("\xa0", " ").split("\n")
     kept: list[str] = []
     quoted = signed = False
-    at, last = 0, len(lines)
-    while at < last:
+    at, last, room = 0, len(lines), ENOUGH_CHARS
+    while at < last and room > 0:
         line = lines[at].strip()
         if (lines[at].startswith(("-- ", "--\xa0")) and len(line) <= 3) or line == "--":
             break
@@ -101,6 +102,7 @@ def new_text(text: str) -> NewText:
             break
         else:
             kept.append(line)
+            room -= len(line)
         at += 1
     return NewText("\n".join(kept).strip(), quoted, signed)
 

@@ -72,7 +72,10 @@ NOTICES = [
 
 OPT_OUTS = [
     "unsubscribe\n\n\nVon meinem iPhone gesendet",
-    "Hello,\nI've been getting your newsletter for years but my interests changed. I would be grateful if you could remove me from the mailing list.\nThank you and all the best,\nBob",
+    (
+        "Hello,\nI've been getting your newsletter for years but my interests changed. I would be "
+        "grateful if you could remove me from the mailing list.\nThank you and all the best,\nBob"
+    ),
     "I have tried to unsubscribe three times. Why do I still get your emails? Remove me now.",
     "Please take me off this list.",
     "I don't want these emails anymore",
