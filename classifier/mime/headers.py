@@ -100,11 +100,6 @@ def split(data: bytes, start: int, end: int) -> tuple[Headers, int, list[str]]:
         if not _FIELD.search(data, junk.end(), stop):
             body = junk.start()
     return Headers(fields), body, defects
-    if (not whole or at + 1 < stop) and (junk := _JUNK_LINE.search(data, start, stop)):
-        defects.append("header-junk")
-        if not _FIELD.search(data, junk.end(), stop):
-            body = junk.start()
-    return Headers(fields), body, defects
 
 
 def parameters(value: str) -> tuple[str, dict[str, str]]:
