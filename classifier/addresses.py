@@ -18,6 +18,7 @@ _HOST = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._"
 _LOCAL_RE = re.compile(r"[^\s\x00-\x20()<>\[\]:;@\\,\"\x7f]{1,64}|\"(?:[^\"\\\x00-\x1f]|\\.){0,62}\"")
 _LABEL_RE = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?|xn--[a-z0-9-]{1,59}", re.IGNORECASE)
 _LITERAL_RE = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|ipv6:[0-9a-f:.]{2,45})\]", re.IGNORECASE)
+_TRAILING = ".,;:!?'\"`>)]}*_-。"
 _XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _SRS0 = re.compile(r"srs0[=+-][^=@]+=[^=@]+=([^=@]+)=(.+)", re.IGNORECASE)
@@ -25,8 +26,12 @@ _SRS1 = re.compile(r"srs1[=+-][^=@]+=([^=@]+)=(?:srs0)?[=+-]([^=@]+)=([^=@]+)=([
 _BATV = re.compile(r"(?:prvs=[^=@/]+[=/](.+)|btv1==[^=@]+==(.+))", re.IGNORECASE)
 _VERP = re.compile(r"[^@]*?[+-]([^=@+]+(?:\+[^=@]*)?)=([a-z0-9-]+(?:\.[a-z0-9-]+)+)", re.IGNORECASE)
 _MACHINES = frozenset(
-    ["mailer-daemon", "mailer_daemon", "mailerdaemon", "postmaster", "post_master", "maildaemon", "mail-daemon", "mdaemon", "mail.delivery.system", "mail-delivery-system", "mail.daemon", "mailer", "daemon", "mail-admin", "autobounce", "mailadmin", "mailmaster", "bounce-handler"]
-)
+    {
+        "autobounce", "bounce-handler", "daemon", "mail-admin", "mail-daemon", "mail-delivery-system", "mail.daemon",
+        "mail.delivery.system", "mailadmin", "maildaemon", "mailer", "mailer-daemon", "mailer_daemon", "mailerdaemon",
+        "mailmaster", "mdaemon", "post_master", "postmaster",
+    }
+)  # fmt: skip
 
 
 def valid(address: str) -> bool:
@@ -63,9 +68,6 @@ def clean(text: str) -> str:
     return text
 
 
-_TRAILING = ".,;:!?'\"`>)]}*_-" + chr(0x3002)
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """An address in a text: where it begins and ends (with its brackets or quotes)."""
@@ -100,7 +102,7 @@ def find(text: str, limit: int = 10_000) -> Iterator[Found]:
 
 
 def from_xtext(text: str) -> str:
-    """Undo xtext and the `\\x{HEX}` of RFC 6533 (RFC 3461 section 4, RFC 6533 section 3)."""
+    r"""Undo xtext and the `\x{HEX}` of RFC 6533 (RFC 3461 section 4, RFC 6533 section 3)."""
     if "\\x{" in text:
         text = _UNICODE_ESCAPE.sub(_character, text)
     if "+" in text:

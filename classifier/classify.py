@@ -16,7 +16,7 @@ from classifier.context import NO_CONTEXT, Context
 from classifier.mime import Headers, Message, parse
 from classifier.reasons.explain import explain
 from classifier.reasons.facts import Facts
-from classifier.reports import arf, dsn, forged, mdn, ndr, returned, secondopinion
+from classifier.reports import arf, dsn, forged, mdn, ndr, returned, secondopinion, sender
 from classifier.reports.model import Case, Report
 from classifier.verdict import REASONS, Evidence, Kind, Reason, Recipient, Verdict, unparsable
 
@@ -28,7 +28,8 @@ _WORST_SHOWN = 20  # evidence of so many recipients is repeated at the top
 @cache
 def warm_up() -> None:
     """Load every rule, once, so that no message pays for it; `classify` does it by itself at its first call."""
-    for sample in (b"From: mailer-daemon@a.example\n\nundeliverable <b@a.example>: 550 5.1.1 c", b"From: a@b.example\n\nhello you"):
+    notice = b"From: mailer-daemon@a.example\n\nundeliverable <b@a.example>: 550 5.1.1 c"
+    for sample in (notice, b"From: a@b.example\n\nhello you"):
         _classify(parse(sample), NO_CONTEXT, "")
     forged.book()
     texts.load()
@@ -52,13 +53,13 @@ def _classify(message: Message, context: Context, digest: str) -> Verdict:
     if disposition is not None:
         return _receipt(disposition, digest)
     report = dsn.find(message)
-    if report is not None and report.rule == "dsn.flattened" and not ndr.from_system(message, context):
+    if report is not None and report.rule == "dsn.flattened" and not sender.is_system(message, context):
         report = ndr.find(message, context) and report
     if report is None:
         report = ndr.find(message, context)
     if report is not None and (addresses.is_machine(message.from_address) or not texts.is_challenge(message)):
         return _report(message, report, context, digest)
-    if ndr.from_system(message, context) and "auto-submitted" not in message.headers:
+    if sender.is_system(message, context) and "auto-submitted" not in message.headers:
         second = secondopinion.ask(message)
         if second is not None:
             return _report(message, second, context, digest)
@@ -144,7 +145,8 @@ def _recipient(case: Case, report: Report, prose: str, origin: str | None) -> Re
     finding = explain(
         Facts(
             diagnostic=case.diagnostic, status=case.status, reply_code=case.reply_code, action=action,
-            remote_mta=case.remote_mta, reporting_mta=report.reporting_mta, address=case.address, human_text=prose[:8000],
+            remote_mta=case.remote_mta, reporting_mta=report.reporting_mta, address=case.address,
+            human_text=prose[:8000],
         )
     )  # fmt: skip
     final = finding.final
@@ -199,7 +201,8 @@ def _complaint(message: Message, feedback: arf.Feedback, context: Context, diges
     return Verdict(
         kind=feedback.kind, confidence=0.99, sha256=digest, recipients=recipients, feedback_type=feedback.feedback_type,
         reporting_mta=feedback.fields.get("reporting-mta"), original_message_id=_message_id(copy),
-        opt_out=feedback.kind is Kind.UNSUBSCRIBE, authentic=authentic, evidence=feedback.evidence + ((why,) if why else ()),
+        opt_out=feedback.kind is Kind.UNSUBSCRIBE, authentic=authentic,
+        evidence=feedback.evidence + ((why,) if why else ()),
     )  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from classifier.verdict import Evidence
 STATUS_TYPES = frozenset({"message/delivery-status", "message/global-delivery-status", "text/delivery-status"})
 _EVIDENCE_CASES = 50  # offsets are mapped for so many recipients; the rest go without
 _ACTIONS = {
-    "failed": "failed", "failure": "failed", "fail": "failed", "error": "failed", "expired": "failed", "bounced": "failed",
-    "delayed": "delayed", "delay": "delayed", "deferred": "delayed", "delivered": "delivered", "deliverable": "delivered",
-    "relayed": "relayed", "expanded": "expanded", "success": "delivered",
+    "failed": "failed", "failure": "failed", "fail": "failed", "error": "failed", "expired": "failed",
+    "bounced": "failed", "delayed": "delayed", "delay": "delayed", "deferred": "delayed", "delivered": "delivered",
+    "deliverable": "delivered", "success": "delivered", "relayed": "relayed", "expanded": "expanded",
 }  # fmt: skip
 _FIELD = re.compile(rb"^[ \t]{0,8}([A-Za-z][A-Za-z0-9-]{2,60})[ \t]*:(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
 _RECIPIENT_FIELDS = frozenset(

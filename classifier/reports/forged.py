@@ -12,14 +12,19 @@ from pathlib import Path
 
 from classifier.context import Context
 from classifier.mime import Headers, Message
-from classifier.reports import ndr
+from classifier.reports import sender
 from classifier.reports.model import Report
 from classifier.rulebook import Rulebook, load_rules
 from classifier.verdict import Evidence
 
 _RULES = Path(__file__).parent.parent / "rules" / "reports" / "lures.toml"
-_LINK = re.compile(rb"href\s{0,4}=\s{0,4}[\"']?\s{0,4}(?:https?://|//|data:)[^\s\"'<>]{1,120}|https?://[^\s\"'<>]{1,120}", re.IGNORECASE)
-_PROGRAM = re.compile(r"\.(?:exe|scr|pif|com|bat|cmd|vbs?|js|jse|lnk|hta|iso|img|html?|shtml|zip|rar|7z|ace|gz)$", re.IGNORECASE)
+_LINK = re.compile(
+    rb"href\s{0,4}=\s{0,4}[\"']?\s{0,4}(?:https?://|//|data:)[^\s\"'<>]{1,120}|https?://[^\s\"'<>]{1,120}",
+    re.IGNORECASE,
+)
+_PROGRAM = re.compile(
+    r"\.(?:exe|scr|pif|com|bat|cmd|vbs?|js|jse|lnk|hta|iso|img|html?|shtml|zip|rar|7z|ace|gz)$", re.IGNORECASE
+)
 _SCRIPTS = ("x-php-originating-script", "x-php-script", "x-source-args")
 _SEARCHED = 64 * 1024
 
@@ -34,7 +39,7 @@ def find(message: Message, report: Report, copy: Headers | None, context: Contex
     """Say what shows that a notice in prose is forged; empty where it may well be genuine."""
     if report.rule != "ndr" or copy is not None or "x-failed-recipients" in message.headers:
         return ()
-    named, null = report.names_people, ndr.null_path(message, context)
+    named, null = report.names_people, sender.null_path(message, context)
     if named and null:
         return ()
     lures = book().search(f"{message.subject}\n{report.human_text}".lower())

@@ -14,21 +14,47 @@ from classifier.mime import Headers, Message
 from classifier.mime.headers import split
 from classifier.mime.message import EMBEDDED, HEADERS_ONLY
 
-# Marker lines in the prose of reports, lower case; then a line that only a copied header can be.
-_MARKER = re2.compile(
-    r"(?m)^[ \t>]*(?:[-=_*]{2,} ?)?(?:"
-    r"below this line is (?:a copy of|the original)|this is a copy of (?:the|your) message|original message[ -]*$|"
-    r"original message follows|message headers? follows?|original message headers|message body suppressed|"
-    r"(?:the )?header of the (?:original|source)|returned mail follows|start of returned message|unsent message (?:follows|below)|"
-    r"unsent message|original mail info|here is a copy of|mensaje original|message header follows|"
-    r"the body of the message is|returned message|original message as received|the original message headers|"
-    r"eredeti üzenet|message d'origine|mensagem original|ursprüngliche nachricht|元のメッセージ|returned mail|"
-    r"copy of (?:the )?(?:original )?message|original mail|en-têtes du message d'origine|undelivered message follows|"
-    r"message header|forwarded message|hier folgt eine kopie|this is a copy of your message|below is (?:a copy of )?your (?:original )?message|"
-    r"es folgt die originalnachricht|es folgt eine kopie|copie du message|copia del mensaje|копия (?:вашего )?(?:исходного )?(?:письма|сообщения)|"
-    r"kopie der nachricht|copia del messaggio|cabeceras del mensaje original|original-nachrichtenkopfzeilen"
-    r")"
+# What stands on the line above a returned copy (lower case, RE2); then a line that only a copied header can be.
+_MARKERS = (
+    "below this line is (?:a copy of|the original)",
+    "below is (?:a copy of )?your (?:original )?message",
+    "this is a copy of (?:the|your) message",
+    "here is a copy of",
+    "copy of (?:the )?(?:original )?message",
+    "original message[ -]*$",
+    "original message follows",
+    "original message headers",
+    "original message as received",
+    "original mail(?: info)?",
+    "the original message headers",
+    "message headers? follows?",
+    "message header",
+    "message body suppressed",
+    "(?:the )?header of the (?:original|source)",
+    "the body of the message is",
+    "returned mail(?: follows)?",
+    "returned message",
+    "start of returned message",
+    "undelivered message follows",
+    "unsent message(?: follows| below)?",
+    "forwarded message",
+    "ursprüngliche nachricht",
+    "original-nachrichtenkopfzeilen",
+    "hier folgt eine kopie",
+    "kopie der nachricht",
+    "es folgt (?:die originalnachricht|eine kopie)",
+    "message d'origine",
+    "en-têtes du message d'origine",
+    "copie du message",
+    "mensaje original",
+    "cabeceras del mensaje original",
+    "mensagem original",
+    "copia del (?:mensaje|messaggio)",
+    "eredeti üzenet",
+    "копия (?:вашего )?(?:исходного )?(?:письма|сообщения)",
+    "元のメッセージ",
 )
+_MARKER = re2.compile(r"(?m)^[ \t>]*(?:[-=_*]{2,} ?)?(?:" + "|".join(_MARKERS) + ")")
 _HEADER_LINE = re2.compile(
     r"(?m)^>?[ \t]?(?:received: ?(?:from|by|\(|with)|return-path: ?<|dkim-signature: ?|x-received: ?by|arc-seal: ?i=|"
     r"message-id: ?<|mime-version: ?1|x-google-dkim|domainkey-signature:|delivered-to: )"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import email
 import email.policy
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from classifier import addresses
@@ -17,21 +18,21 @@ from classifier.reports.model import Case, Report
 from classifier.verdict import Evidence
 
 MAX_BYTES = 128 * 1024
+_NAMES = (
+    "dsn", "exim", "sina", "yahoo", "yale", "smtp32", "postfix", "qmail", "groupwise", "microsoft", "caiwireless",
+    "exchange", "netscape", "aol", "simplematch", "simplewarning", "llnl",
+)  # fmt: skip
 
 
 @cache
 def _detectors() -> tuple[Any, ...]:
-    from importlib import import_module
-
-    names = ("dsn", "exim", "sina", "yahoo", "yale", "smtp32", "postfix", "qmail", "groupwise", "microsoft",
-             "caiwireless", "exchange", "netscape", "aol", "simplematch", "simplewarning", "llnl")  # fmt: skip
-    found: list[Any] = []
-    for name in names:
-        module = import_module(f"flufl.bounce._detectors.{name}")
-        for value in vars(module).values():
-            if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "process"):
-                found.append(value)
-    return tuple(found)
+    modules = [import_module(f"flufl.bounce._detectors.{name}") for name in _NAMES]
+    return tuple(
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "process")
+    )
 
 
 def ask(message: Message) -> Report | None:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from email.message import EmailMessage
-from email.policy import SMTPUTF8
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from classifier import Context, classify
-from classifier.reports import secondopinion
-from classifier.mime import parse
-from classifier.verdict import Category, Kind
 
 NOTICES: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "notices.toml").read_text("utf-8"))["notice"]
 

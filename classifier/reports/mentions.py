@@ -1,0 +1,171 @@
+"""Whom a notice in prose is about: the strongest kind of mention wins.
+
+In order: the X-Failed-Recipients field, an address at the beginning of a line, one behind a label, a refused command,
+any other; then what stands elsewhere: our own token in the envelope, a bare user name, the one address of the copy.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from classifier import addresses
+from classifier.context import Context
+from classifier.mime import Headers, Message
+from classifier.mime.headers import mailbox
+from classifier.reports import sender
+from classifier.reports.model import MAX_DIAGNOSTIC, MAX_RECIPIENTS, Case
+
+LINE_START, LABELLED, WEAKLY_LABELLED, IN_COMMAND, ELSEWHERE, NOT_MEANT = 1, 2, 3, 4, 5, 9
+
+# What stands before an address that is somebody else's: the sender's, a helper's, a message's id.
+_OTHERS = re.compile(
+    r"(?:mail from|from|sender|sent by|reply-to|contact|help|please|return-path|envelope-from|original address|"
+    r"message-?id|in-reply-to|references|queue-?id|original recipient|(?:generated|expanded|forwarded|redirected) from|"
+    r"absender|von|expéditeur|de|remitente|отправитель|письмо|差出人)\s*:?\s*[\"'<(]*$|sorry,? $",
+    re.IGNORECASE,
+)
+# What stands before the address of whom it is about.
+_LABEL = re.compile(
+    r"(?:(?:failed |final )?recipients?(?: address)?|rcpt to|failed address|to address|address(?:ed)? to|"
+    r"destinataires?|empfänger|destinatari[oa]s?|mottaker|alıcı|получател[ьи]|odbiorca|ontvanger|宛先|送信先|收件人|"
+    r"not be delivered to|delivering your mail to|deliver (?:(?:the |your )?(?:message|mail|e-mail) )?to|"
+    r"delivered to|delivery to|did not reach(?: the following recipient)?)"
+    r"(?:\([^)]*\))?\s*:?\s*[\"'<(]*$",
+    re.IGNORECASE,
+)
+_WEAK_LABELS = ("to:", "rcpt to:")
+_COMMAND = re.compile(r"rcpt(?:\s+|_)to\s*:?\s*[\"'<]*$|\b[245]\d\d[ -][^\n]{0,40}$", re.IGNORECASE)
+_BULLETS = " \t\"'<>*-•[("
+
+_FROM_ORIGINAL = re.compile(
+    r"(?:\((?:expanded|generated|ultimately generated) from:? |original (?:address|recipient):? )[\"'<]*"
+    r"([^\s<>\"']+@[^\s<>\"')]+)",
+    re.IGNORECASE,
+)
+_BARE_USER = re.compile(
+    r"(?:could not be delivered because|not delivered to|(?:following|these) (?:recipients?|users?|address(?:es)?))"
+    r"[^\n]*\n(?:[ \t]*\n){0,3}[ \t]*([A-Za-z0-9._-]{2,40})(?:[ \t]{2}|[ \t]*$)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_UNDERSCORED = re.compile(r"\b[245]\d\d_[245]\.\d\.\d{1,3}_")  # "550_5.1.1_User_unknown"
+_TRANSCRIPT = re.compile(r"^(?:<<< .*|>>> .*|[245]\d\d[ -].*|\.\.\. while talking to .*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """An address in the prose: how strong a mention (1 is strongest) and where it begins."""
+
+    address: str
+    tier: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A notice as read so far: its prose, whom its X-Failed-Recipients name, and the copy that it returns."""
+
+    message: Message
+    prose: str
+    failed_header: tuple[str, ...]
+    copy: Headers | None
+    delayed: bool
+
+
+def cases(notice: Notice, context: Context) -> tuple[list[Case], bool]:
+    """Give one case a recipient, and whether the notice itself names any."""
+    action = "delayed" if notice.delayed else "failed"
+    mentions = find(notice.prose, _senders(notice))
+    wanted = [a.address for value in notice.failed_header for a in addresses.find(value)]
+    if not wanted:
+        best = min((m.tier for m in mentions), default=NOT_MEANT)
+        wanted = [m.address for m in mentions if m.tier == best]
+    named = bool(wanted)
+    wanted = list(dict.fromkeys(wanted)) or _from_elsewhere(notice, context)
+    if not wanted:
+        return [Case(action=action, diagnostic=notice.prose[:MAX_DIAGNOSTIC])], False
+    places = sorted((m.start, m.address.lower()) for m in mentions if m.tier <= LABELLED)
+    few = len(wanted) <= 200  # beyond that each one's text is not looked for: the work would be quadratic
+    return [
+        _case(address, _about(notice.prose, address, places) if few else "", action)
+        for address in wanted[:MAX_RECIPIENTS]
+    ], named
+
+
+def find(prose: str, senders: set[str]) -> list[Mention]:
+    """Give the addresses that may be recipients; `senders` (lower case) are so only by a strong mention."""
+    found: list[Mention] = []
+    for hit in addresses.find(prose, MAX_RECIPIENTS):
+        if addresses.is_machine(hit.address):
+            continue
+        line = prose.rfind("\n", 0, hit.start) + 1
+        tier = _tier(prose[max(line, hit.start - 160) : hit.start])
+        if hit.address.lower() in senders:
+            tier += 5 if tier > LINE_START else 2
+        if tier < NOT_MEANT:
+            found.append(Mention(hit.address, tier, hit.start))
+    return found
+
+
+def _tier(lead: str) -> int:
+    """How strong a mention is, by what stands before it in its line."""
+    label = _LABEL.search(lead)
+    if _OTHERS.search(lead) and not label:
+        return NOT_MEANT
+    if not lead.strip(_BULLETS):
+        return LINE_START
+    if label:
+        return WEAKLY_LABELLED if lead.strip().lower() in _WEAK_LABELS else LABELLED
+    return IN_COMMAND if _COMMAND.search(lead) else ELSEWHERE
+
+
+def _senders(notice: Notice) -> set[str]:
+    senders = sender.parties(notice.message)
+    if notice.copy is not None:
+        for field in ("from", "return-path", "sender"):
+            senders.update(a.address.lower() for a in addresses.find(notice.copy.get(field) or "", 5))
+    return senders
+
+
+def _case(address: str, text: str, action: str) -> Case:
+    if _UNDERSCORED.search(text):
+        text = text.replace("_", " ")
+    case = Case(address=address, action=action, diagnostic=text[:MAX_DIAGNOSTIC])
+    origin = _FROM_ORIGINAL.search(text)
+    if origin and addresses.valid(origin[1]) and origin[1].lower() != address.lower():
+        case.original = origin[1]
+    return case
+
+
+def _from_elsewhere(notice: Notice, context: Context) -> list[str]:
+    """Whom it was about where the notice does not say: the envelope's token, then the one address of the copy."""
+    for target in context.envelope_to:
+        token = addresses.return_path_token(target, context.patterns)
+        if token and token.address:
+            return [token.address]
+    domain = notice.message.from_address.rpartition("@")[2]
+    bare = _BARE_USER.search(notice.prose)
+    if bare and domain:
+        return [f"{bare[1]}@{domain}"]
+    if notice.copy is not None:
+        for name in ("x-failed-recipients", "delivered-to", "to"):
+            people = [mailbox(v)[1] for v in (notice.copy.get(name) or "").split(",")[:3]]
+            if len(people) == 1 and addresses.valid(people[0]):
+                return people
+    return []
+
+
+def _about(prose: str, address: str, places: list[tuple[int, str]]) -> str:
+    """Give the text that belongs to one recipient: from its mention to the next one's, or the transcript's lines."""
+    low = address.lower()
+    pieces = []
+    for i, (start, who) in enumerate(places):
+        if who == low:
+            end = next((s for s, w in places[i + 1 :] if w != low), len(prose))
+            pieces.append(prose[start : min(end, start + 1500)].strip())
+    pieces = [p for p in pieces if len(p) > len(address) + 12]
+    text = max(pieces, key=len) if pieces else ""
+    lines = [line for line in _TRANSCRIPT.findall(prose[:20_000]) if low in line.lower() or line.startswith("<<<")]
+    if lines and not text.count("\n") > 1:
+        text = "\n".join([text, *lines[:20]]).strip()
+    return text

@@ -1,0 +1,50 @@
+"""Who signs a message: a mail system or somebody else, told by From, its display name and the return path."""
+
+from __future__ import annotations
+
+import re
+
+from classifier import addresses
+from classifier.context import Context
+from classifier.mime import Message
+
+_SYSTEM_NAMES = (
+    r"mail(?:er)?[ .-]?(?:delivery|daemon)",
+    r"delivery (?:sub)?system",
+    r"mail (?:system|server|administrator)",
+    r"mail (?:firewall|gateway|router|transport)",
+    r"(?:e-?mail|content|spam) (?:filter|firewall|gateway)",
+    r"mail deliver system",
+    r"postmaster",
+    r"system ?administrator",
+    r"microsoft outlook",
+    r"interscan|jetmail|mailmarshal|mailsweeper",
+)
+_SYSTEM_NAME = re.compile("|".join(_SYSTEM_NAMES), re.IGNORECASE)
+
+
+def is_system(message: Message, context: Context) -> bool:
+    """Tell whether a mail system signs this: by address, by name, or by the null reverse-path and no person."""
+    sender = message.from_address
+    if addresses.is_machine(sender) or (sender in ("", "@") and "from" in message.headers):
+        return True
+    name = message.from_name or (message.headers.get("from") or "")
+    if _SYSTEM_NAME.search(name[:200]):
+        return True
+    return null_path(message, context) and not addresses.valid(sender)
+
+
+def is_exchange(message: Message) -> bool:
+    """Exchange signs alike in every language: `Microsoft Outlook`, and a subject that is a word, a colon, a title."""
+    signed = message.from_name == "Microsoft Outlook" or message.from_address.lower().startswith("microsoftexchange")
+    return signed and ":" in message.subject[1:60]
+
+
+def null_path(message: Message, context: Context) -> bool:
+    """Tell whether the message is known to have come with the null reverse-path (RFC 5321 section 4.5.5)."""
+    return context.envelope_from == "" or (message.headers.get("return-path") or "").strip() == "<>"
+
+
+def parties(message: Message) -> set[str]:
+    """Give the addresses in From and To, lower case: whom a notice is from and for, so hardly whom it is about."""
+    return {a.address.lower() for f in ("to", "from") for a in addresses.find(message.headers.get(f) or "", 20)}
