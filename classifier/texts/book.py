@@ -1,7 +1,8 @@
 """The phrases behind `judge()`, read and compiled once: `classifier/rules/texts/*.toml`, a file a language.
 
 A language's file says `language`, `dates` (dmy, mdy, ymd or ambiguous) and lists plain words: `subjects` (how its mail
-programs title an automatic answer), `away` (how people title a notice), `commands` (a message that is only one of
+programs title an automatic answer), `away`, `received`, `thanks`, `gone`, `moved`, `unmonitored` (how people title a notice),
+`commands` (a message that is only one of
 these asks for an opt-out), `polite` (what may stand around a command), `months`. Its rules (`says` = the label) tell
 what new text says. A file without `language` holds rules only; there `where` = `subject` or `both` may say where to
 look. Rules, words and texts are folded alike (see `fold`), so that they are written as people write.
@@ -28,6 +29,18 @@ _REPLIES = (
     r"(?:\W{0,3}(?:re|aw|sv|vs|odp|antw|r|ri|rif|res|wg|tr|rv|fw|fwd|enc|vl|ynt|ilt|ref|atb"
     r"|回复|回覆|答复|答覆|转发|轉寄|返信|회신|답장)\s?:\s?)"
 )
+
+
+# Lists of titles, and what they say.
+_TITLED = {
+    "subjects": "auto",
+    "away": "absence",
+    "received": "received",
+    "thanks": "thanks",
+    "gone": "gone",
+    "moved": "moved",
+    "unmonitored": "unmonitored",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +119,11 @@ def rules() -> tuple[Rule, ...]:
 
 def _titles(code: str, table: Mapping[str, Any]) -> Iterable[Rule]:
     """A language's word lists about subjects, as rules."""
-    for key, label, before in (("subjects", "auto", r"^\W{0,3}"), ("away", "absence", f"^{_REPLIES}*\\W{{0,3}}")):
+    for key, label in _TITLED.items():
         words = table.get(key)
         if words:
             either = "|".join(re.escape(fold(word).strip()) for word in words)
+            before = r"^\W{0,3}" if label == "auto" else f"^{_REPLIES}*\\W{{0,3}}"
             yield Rule(
                 f"texts.{code}.subject.{label}", label, (f"{before}(?:{either}){_behind(words)}",), fold(words[0]), "?"
             )

@@ -45,7 +45,8 @@ class Traits:
 
     `answer`: a program says that it answers; `generated`: a program wrote it, not said to whom; `suppresses`: asks
     for no automatic answers; `null_path`: RFC 5321 section 4.5.5; `to_return_path`: sent to an address that only a
-    program reads off an envelope; `person`: Auto-Submitted says no; `listed`: list traffic; `bulk`: sent to many.
+    program reads off an envelope; `person`: Auto-Submitted says no; `listed`: list traffic; `bulk`: sent to many;
+    `flagged`: a spam filter on the way said so.
     """
 
     answer: bool = False
@@ -57,6 +58,7 @@ class Traits:
     person: bool = False
     listed: bool = False
     bulk: bool = False
+    flagged: bool = False
     targets: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=())
 
@@ -117,10 +119,13 @@ def traits(message: Message, context: Context) -> Traits:
     bulk = precedence in ("bulk", "junk") or any(name in headers for name in _BULK_FIELDS)
     if listed or bulk:
         tell("bulk", headers.get("list-id") or headers.get("list-unsubscribe") or precedence or "list")
+    flagged = any((headers.get(n) or "").strip().lower().startswith("yes") for n in ("x-spam-flag", "x-spam-status"))
+    if flagged:
+        tell("x-spam-flag", headers.get("x-spam-status") or "yes")
     return Traits(
         answer=answer, generated=generated, notified=notified, suppresses=suppresses, null_path=null_path,
-        to_return_path=to_return_path, person=submitted == "no", listed=listed, bulk=bulk, targets=targets,
-        evidence=tuple(seen),
+        to_return_path=to_return_path, person=submitted == "no", listed=listed, bulk=bulk, flagged=flagged,
+        targets=targets, evidence=tuple(seen),
     )  # fmt: skip
 
 

@@ -1,0 +1,114 @@
+"""Bulk mail: what lists and mailers send to many, and advertising that hides what it is.
+
+A list's or a mailer's own header fields are enough. Without them marks are counted, each of which some people's mail
+bears as well; three of different kinds hardly any does. An answer to a message (In-Reply-To, References) is never
+counted out: whoever answers us is read. A title that looks like an answer's is believed, unless far more speaks
+against it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from classifier import addresses
+from classifier.texts.reading import Judgement, Reading
+from classifier.verdict import Evidence, Kind
+
+ENOUGH = 3
+ENOUGH_OF_AN_ANSWER = 7
+MAX_HTML_BYTES = 128 * 1024
+_ADVERTISED = (
+    "ad.price", "ad.call", "ad.promise", "ad.money", "ad.goods", "ad.adult", "ad.fortune", "ad.plea", "ad.edition",
+)  # fmt: skip
+_STRONG = frozenset({"ad.fortune"})  # an advance-fee letter has hardly any other mark
+_MAILERS = re.compile(
+    r"accucast|mass ?mail|bulk|group ?mail|e-?mail ?(?:blast|campaign)|newsletter|store-mailer|campaign|mailchimp"
+    r"|sendgrid|mailjet|phpmailer|swiftmailer|ocxmail|aspmail|jmail|cgi|listserv|majordomo|mail(?:man|ing ?list)|dartmail|lyris"
+    r"|zustellservice|constant contact|atlas mailer|\bsupermailer|turbomail|the bat! .{0,20}bulk",
+    re.IGNORECASE,
+)
+_NOBODY = re.compile(
+    r"^(?:no[._-]?reply|do[._-]?not[._-]?reply|news(?:letters?)?|e-?news|alerts?|notifications?|notify|nobody|updates?|offers?"
+    r"|deals|promo(?:tions?)?|marketing|mailer|weboffers|specials|digest|list|nic|automail(?:er)?)(?:[+._-].*)?$",
+    re.IGNORECASE,
+)
+_SUBJECT_MARKS = re.compile(
+    r"\badv\s?:|\(광고\)|\[광고\]|【廣告】|\$\$|!{2,}|\b\d{1,3} ?% off\b|\bfree\b.*!|\s{4,}\S*\d\S*$|\s{4,}\S+$|"
+    r"[a-z]\s?#\s?\d{3,}[a-z]?$|[a-z?!.]{3,}\s?\d{4,}$|(?:newsletter|digest|enews|announcements?)\b.*\d|v[1i]agra|\[[a-z]{5}\]$",
+    re.IGNORECASE,
+)
+_MANY = 5
+
+
+def mail(reading: Reading) -> Judgement | None:
+    """Other's mail: calendar, lists, mailers, advertising."""
+    if any(p.content_type == "text/calendar" for p in reading.message.walk()):
+        return Judgement(Kind.OTHER, 0.85, evidence=(Evidence("other.calendar", "", -1, "text/calendar"),))
+    if reading.traits.listed or reading.traits.bulk:
+        return Judgement(Kind.OTHER, 0.8, evidence=reading.traits.evidence)
+    if sure(reading):
+        return Judgement(Kind.OTHER, 0.65, evidence=tuple(evidence for _, evidence in marks(reading)))
+    return None
+
+
+def sure(reading: Reading) -> bool:
+    """Tell whether it is bulk mail beyond doubt, before what its text seems to ask for is believed."""
+    if _answers(reading):
+        return False
+    return sum(points for points, _ in marks(reading)) >= (ENOUGH if reading.own_title else ENOUGH_OF_AN_ANSWER)
+
+
+def _answers(reading: Reading) -> bool:
+    headers = reading.message.headers
+    return "in-reply-to" in headers or "references" in headers
+
+
+def marks(reading: Reading) -> Iterator[tuple[int, Evidence]]:
+    """Each mark with its points."""
+    message = reading.message
+    for evidence in reading.found("footer")[:1]:
+        yield (1 if reading.short(400) else 3), evidence
+    for label in _ADVERTISED:
+        for evidence in reading.found(label)[:1]:
+            yield (2 if label in _STRONG else 1), evidence
+    if reading.traits.flagged:
+        yield 2, Evidence("bulk.flagged", "", -1, "a spam filter says so")
+    mailer = message.headers.get("x-mailer") or message.headers.get("user-agent") or ""
+    if found := _MAILERS.search(mailer[:200]):
+        yield 2, Evidence("bulk.mailer", "", -1, found.group()[:80])
+    local = message.from_address.partition("@")[0]
+    if _NOBODY.match(local) or (sum(c.isdigit() for c in local) >= 3 and not local.isdigit()):
+        yield 1, Evidence("bulk.sender", "", -1, message.from_address[:200])
+    if found := _SUBJECT_MARKS.search(message.subject[:300].strip()):
+        yield (3 if "adv" in found.group().lower() else 1), Evidence("bulk.subject", "", -1, found.group()[-80:])
+    if why := _addressed(reading):
+        yield 1, Evidence("bulk.to", "", -1, why)
+    yield from _composed(reading)
+
+
+def _addressed(reading: Reading) -> str:
+    """Name what is odd in whom it is addressed to; "" for mail as people address it."""
+    headers = reading.message.headers
+    to = (headers.get("to") or "")[:4000]
+    people = [f.address.lower() for f in addresses.find(to, _MANY + 1)]
+    if not to.strip() or "undisclosed" in to.lower() or not people:
+        return "to nobody"
+    if len(people) > _MANY:
+        return "to many"
+    return "to its own sender" if people == [reading.message.from_address.lower()] else ""
+
+
+def _composed(reading: Reading) -> Iterator[tuple[int, Evidence]]:
+    """HTML with no text beside it, the more so when it is full of pictures and links."""
+    message = reading.message
+    if not message.html_only:
+        return
+    yield 1, Evidence("bulk.html", "", -1, "HTML only")
+    parts = (p.decoded(MAX_HTML_BYTES) for p in message.walk() if p.content_type == "text/html")
+    html = b"".join(parts)[:MAX_HTML_BYTES].lower()
+    pictures, links = html.count(b"<img"), html.count(b"<a ") + html.count(b"<area") + html.count(b"<form")
+    if (pictures >= 3 and links >= 2) or links >= 8:
+        yield 2, Evidence("bulk.html", "", -1, f"{pictures} pictures, {links} links")
+    elif pictures and links:
+        yield 1, Evidence("bulk.html", "", -1, f"{pictures} pictures, {links} links")

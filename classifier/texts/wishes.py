@@ -1,0 +1,107 @@
+"""What people wish of our mail: to get no more of it, by address or by words; and complaints of it."""
+
+from __future__ import annotations
+
+import re
+
+from classifier.texts import automatic, bulk, optout, people
+from classifier.texts.book import book
+from classifier.texts.reading import QUESTION_MARKS, Judgement, Reading
+from classifier.verdict import Evidence, Kind
+
+_SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
+_LINKED = re.compile(r"https?:|www\.|send a blank|click|clic\b|klick")  # beside an opt-out: how to, not a request
+
+
+def unsubscribe_address(reading: Reading) -> Judgement | None:
+    """Mail to a List-Unsubscribe address, whatever it says; but for questions that somebody must answer."""
+    target = optout.address(reading.traits.targets, reading.context)
+    if target is None or reading.traits.listed:
+        return None
+    told = (Evidence("optout.address", "", -1, target.address[:200]),)
+    asked = "optout" in reading.says or "optout" in reading.titled
+    if not asked and not reading.short(200) and (reading.asks or reading.personal):
+        return Judgement(
+            Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=True, evidence=told,
+            alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),
+        )  # fmt: skip
+    if reading.traits.answer and reading.titled.keys() & automatic.TITLES:
+        return None
+    person = people.opting_out(reading.message, reading.new.text, reading.traits.targets, target.person)
+    return Judgement(Kind.UNSUBSCRIBE, 0.98, person, opt_out=True, evidence=told + reading.evidence("optout"))
+
+
+def complaint(reading: Reading) -> Judgement | None:
+    """A person who complains of our mail: it is about mail, it is no letter about an order, and it is their own."""
+    facts = reading.traits
+    if facts.listed or facts.bulk or facts.answer or facts.generated or "auto" in reading.titled:
+        return None
+    if "complaint" not in reading.says and not ("complaint" in reading.titled and reading.own_title):
+        return None
+    if "about_mail" not in reading.says and "about_mail" not in reading.titled:
+        return None
+    if "business" in reading.says or "footer" in reading.says or bulk.sure(reading):
+        return None
+    if not reading.short(1500 if reading.own_title else 3000):
+        return None
+    return Judgement(
+        Kind.COMPLAINT, 0.9 if "person" not in reading.says else 0.8, people.sender(reading.message), opt_out=True,
+        feedback_type="abuse", evidence=reading.evidence("complaint", "legal"),
+    )  # fmt: skip
+
+
+def opt_out(reading: Reading) -> Judgement | None:
+    """A person who asks to be left out: by a word that is the whole message, or by a sentence with no other wish."""
+    facts = reading.traits
+    if facts.listed or facts.bulk or facts.answer or "auto" in reading.titled:
+        return None
+    rules = book()
+    bare = reading.text or reading.subject
+    word = rules.asks_to_end(bare) or (reading.short(300) and not reading.asks and rules.asks_to_end(reading.subject))
+    if not word and not _asked(reading):
+        return None
+    found = reading.evidence("optout") or (Evidence("optout.word", "", -1, bare[:80]),)
+    person = people.opting_out(reading.message, reading.new.text, facts.targets, None)
+    if word:
+        return Judgement(Kind.UNSUBSCRIBE, 0.97, person, opt_out=True, evidence=found)
+    if _wants_more(reading) or not reading.short(1500):
+        why = "asks for an opt-out, but wants an answer as well"
+        return Judgement(Kind.HUMAN, 0.7, person, opt_out=True, evidence=found, alternatives=((Kind.UNSUBSCRIBE, why),))
+    return Judgement(Kind.UNSUBSCRIBE, 0.92, person, opt_out=True, evidence=found)
+
+
+def _asked(reading: Reading) -> bool:
+    """Tell whether new text or subject ask for it, and are neither an automatic answer nor an advertisement."""
+    if "optout" not in reading.says and not (
+        reading.own_title and "optout" in reading.titled and not reading.personal and not reading.asks
+    ):
+        return False
+    if (reading.traits.to_return_path or reading.traits.null_path) and automatic.likely(reading):
+        return False
+    return "footer" not in reading.says and not _instructs(reading) and not bulk.sure(reading)
+
+
+def _instructs(reading: Reading) -> bool:
+    """The phrase tells readers how to get out: with a link close to it, or at the foot of a long text of one's own."""
+    hit = reading.says.get("optout")
+    if hit is None or not reading.own_title:
+        return False
+    if not reading.short(600) and hit.start > 0.6 * len(reading.text):
+        return True
+    return bool(_LINKED.search(reading.text[max(0, hit.start - 150) : hit.end + 150]))
+
+
+def _wants_more(reading: Reading) -> bool:
+    """Tell whether the text asks or orders anything beside the sentence that asks for the opt-out."""
+    hit = reading.says.get("optout")
+    if hit is None:
+        return reading.personal
+    ends = [0, *(m.end() for m in _SENTENCE_END.finditer(reading.text)), len(reading.text)]
+    before = max(e for e in ends if e <= hit.start)
+    after = min(e for e in ends if e >= hit.end)
+    rest = f"{reading.text[:before]} {reading.text[after:]}"
+    said = book().read(rest, reading.tongues)
+    if "business" in said:
+        return True
+    asks = "person" in said or any(mark in rest for mark in QUESTION_MARKS)
+    return asks and not said.keys() & {"optout", "grumble"}
