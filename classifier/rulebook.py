@@ -5,9 +5,9 @@ A rule file holds `[[rule]]` tables: `id` (stable, dotted), a label (what the ru
 `unless` (patterns that withdraw the rule), `rank` (0..100, higher is more specific) and whatever else the reader of
 the book understands (kept in `attributes`). A `[words]` table names alternatives that patterns use as `<name>`.
 
-The patterns' required literals go into one automaton (FilteredRE2): a pass over the text tells which few patterns
-can match at all, and only those are run. RE2 has no backtracking, so no text and no rule can take more than linear
-time. Texts must be lower-cased by the caller; patterns are written in lower case.
+The strings that patterns require (`literals`) go into one Aho-Corasick automaton: a pass over the text tells which
+few patterns can match at all, and only those are run. RE2 has no backtracking, so no text and no rule can take more
+than linear time. Texts must be lower-cased by the caller; patterns are written in lower case.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import ahocorasick
 import re2
 
+from classifier.literals import Strings, required
+
 DEFAULT_RANK = 50
-SHARD = 500  # patterns to an automaton: beyond that RE2's cache of 8 MB overflows, and it is built again and again
 _OWN_KEYS = frozenset({"id", "patterns", "unless", "rank", "example", "counter_example"})
 # Hits of so many short texts are remembered, then forgotten all at once (2 MB a book at most).
 _REMEMBERED, _REMEMBERED_LENGTH = 4096, 400
@@ -53,6 +56,21 @@ class Hit:
     start: int
     end: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """One pattern of a rule: where it stands in the book, and which requirements it has beside its first."""
+
+    number: int
+    rule: Rule
+    group: str | None
+    compiled: Any
+    unless: Any
+    others: frozenset[int]
+
+
+_number = attrgetter("number")
 
 
 def load_rules(path: Path, label_key: str) -> list[Rule]:
@@ -89,70 +107,103 @@ def _spell_out(pattern: str, words: Mapping[str, str]) -> str:
 class Rulebook:
     """Rules compiled together. Immutable once built, safe to share between threads."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        """Compile; raises RuleError for a doubled id or a pattern that RE2 refuses."""
+    def __init__(self, rules: Iterable[Rule], groups: Mapping[str, str] | None = None) -> None:
+        """Compile; raises RuleError for a doubled id or a pattern that RE2 refuses.
+
+        `groups` names the group of a rule by the rule's id, so that a search can leave out whole groups.
+        """
         self.rules = tuple(rules)
+        self._groups = groups or {}
         ids = [rule.id for rule in self.rules]
         if len(set(ids)) != len(ids):
             raise RuleError(f"rule ids used twice: {sorted({i for i in ids if ids.count(i) > 1})}")
-        self._filters: list[Any] = []
-        self._owner: list[Rule] = []
-        self._compiled: list[Any] = []
-        self._unless: dict[str, Any] = {}
-        self._known: dict[str, list[Hit]] = {}  # most refusals are the same few thousand sentences
+        self._patterns: list[_Pattern] = []
+        self._always: list[_Pattern] = []  # those that require nothing
+        self._begun: list[list[_Pattern]] = []  # by requirement: those whose most telling one it is
+        self._automaton: Any = ahocorasick.Automaton()
+        self._known: dict[
+            tuple[str, frozenset[str] | None], list[Hit]
+        ] = {}  # most refusals are the same few thousand sentences
+        self._compile()
+
+    def _compile(self) -> None:
+        options = re2.Options()
+        options.never_capture = True
+        numbers: dict[Strings, int] = {}
         for rule in self.rules:
-            for pattern in rule.patterns:
-                self._add(rule, pattern)
-            if rule.unless:
-                self._unless[rule.id] = re2.compile("|".join(rule.unless))
-        for filtered in self._filters:
-            filtered.Compile()
-        self._compiled = [self._filters[i // SHARD].re(i % SHARD) for i in range(len(self._owner))]
+            unless = re2.compile("|".join(rule.unless), options) if rule.unless else None
+            for text in rule.patterns:
+                try:
+                    compiled = re2.compile(text, options)
+                except re2.error as failure:
+                    raise RuleError(f"rule {rule.id}: {text!r}: {failure}") from None
+                needs = required(text)
+                first, *others = (numbers.setdefault(strings, len(numbers)) for strings in needs) if needs else (-1,)
+                group = self._groups.get(rule.id)
+                pattern = _Pattern(len(self._patterns), rule, group, compiled, unless, frozenset(others))
+                self._patterns.append(pattern)
+                self._begun += [[] for _ in range(len(numbers) - len(self._begun))]
+                (self._begun[first] if needs else self._always).append(pattern)
+        for string, told in _by_string(numbers).items():
+            self._automaton.add_word(string, told)
+        if numbers:
+            self._automaton.make_automaton()
 
-    def _add(self, rule: Rule, pattern: str) -> None:
-        if len(self._owner) % SHARD == 0:
-            self._filters.append(re2.Filter())
-        try:
-            self._filters[-1].Add(pattern)
-        except re2.error as failure:
-            raise RuleError(f"rule {rule.id}: {pattern!r}: {failure}") from None
-        self._owner.append(rule)
+    def search(self, text: str, groups: frozenset[str] | None = None) -> list[Hit]:
+        """All rules found in `text` (lower case), each once, at its leftmost match, in the order of the book.
 
-    def search(self, text: str) -> list[Hit]:
-        """All rules found in `text` (lower case), each once, at its leftmost match, in the order of the book."""
-        if not text or not self._owner:
+        Rules that belong to a group are left out unless the group is one of `groups` (None: none is left out).
+        """
+        if not text or not self._patterns:
             return []
         if len(text) > _REMEMBERED_LENGTH:
-            return self._search(text)
-        hits = self._known.get(text)
+            return self._search(text, groups)
+        hits = self._known.get((text, groups))
         if hits is None:
             if len(self._known) >= _REMEMBERED:
                 self._known = {}
-            hits = self._known[text] = self._search(text)
+            hits = self._known[text, groups] = self._search(text, groups)
         return list(hits)
 
     def forget(self) -> None:
         """Drop what is remembered of texts searched before (for measuring)."""
         self._known = {}
 
-    def _search(self, text: str) -> list[Hit]:
+    def _search(self, text: str, groups: frozenset[str] | None) -> list[Hit]:
         data = text.encode("utf-8", "replace")  # RE2 works on bytes: encoded once here, not once a pattern
         hits: dict[str, tuple[Rule, int, int]] = {}
-        matching = [n * SHARD + i for n, f in enumerate(self._filters) for i in sorted(f.Match(data) or ())]
-        for index in matching:
-            found = self._compiled[index].search(data)
+        for pattern in self._possible(text):
+            if groups is not None and pattern.group is not None and pattern.group not in groups:
+                continue
+            found = pattern.compiled.search(data)
             if found is None:
                 continue
-            rule = self._owner[index]
             start, end = found.span()
-            known = hits.get(rule.id)
-            if known is None or known[1] > start:
-                hits[rule.id] = rule, start, end
-        return [_hit(data, *h) for h in hits.values() if not self._withdrawn(h[0], data)]
+            known = hits.get(pattern.rule.id)
+            if known is None:
+                if pattern.unless is not None and pattern.unless.search(data) is not None:
+                    continue
+            elif known[1] <= start:
+                continue
+            hits[pattern.rule.id] = pattern.rule, start, end
+        return [_hit(data, *hit) for hit in hits.values()]
 
-    def _withdrawn(self, rule: Rule, data: bytes) -> bool:
-        unless = self._unless.get(rule.id)
-        return unless is not None and unless.search(data) is not None
+    def _possible(self, text: str) -> list[_Pattern]:
+        """The patterns whose required strings the text contains, in the order of the book."""
+        met: set[int] = set()
+        if self._begun:
+            for _, requirements in self._automaton.iter(text):
+                met.update(requirements)
+        possible = [p for number in met for p in self._begun[number] if p.others <= met]
+        return sorted(possible + self._always, key=_number)
+
+
+def _by_string(numbers: Mapping[Strings, int]) -> dict[str, tuple[int, ...]]:
+    told: dict[str, tuple[int, ...]] = {}
+    for strings, number in numbers.items():
+        for string in strings:
+            told[string] = (*told.get(string, ()), number)
+    return told
 
 
 def _hit(data: bytes, rule: Rule, start: int, end: int) -> Hit:

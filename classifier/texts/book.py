@@ -63,23 +63,19 @@ class Book:
     languages: Mapping[str, Language]
     common: Mapping[str, tuple[str, ...]]
     speaks: Mapping[str, str]
-    counted: frozenset[str]
+    uncounted: frozenset[str]
 
     def read(self, text: str, tongues: frozenset[str] | None, title: bool = False) -> Mapping[str, Hit]:
         """The first hit of each label in a folded text (a subject if `title`), rules of other languages left out.
 
-        `tongues` are the languages that the text can be in; one without a list of common words (`counted`) is known
+        `tongues` are the languages that the text can be in; one without a list of common words (`uncounted`) is known
         by its script.
         """
         found: dict[str, Hit] = {}
-        for hit in (self.subject if title else self.text).search(text):
+        groups = None if tongues is None else tongues | self.uncounted
+        for hit in (self.subject if title else self.text).search(text, groups):
             code = self.speaks.get(hit.rule.id)
-            if (
-                code is None
-                or tongues is None
-                or code in tongues
-                or (code not in self.counted and not hit.text.isascii())
-            ):
+            if tongues is None or code is None or code in tongues or not hit.text.isascii():
                 found.setdefault(hit.rule.label, hit)
         return found
 
@@ -144,9 +140,11 @@ def book() -> Book:
     common = _common()
     counted = frozenset(code for languages in common.values() for code in languages)
     codes = counted | spoken.keys()
+    speaks = {rule.id: code for rule in (*titles, *rules()) for code in rule.id.split(".")[1:] if code in codes}
+    in_subjects = [*titles, *(r for r in rules() if r.attributes.get("where") in ("subject", "both"))]
     return Book(
-        subject=Rulebook([*titles, *(r for r in rules() if r.attributes.get("where") in ("subject", "both"))]),
-        text=Rulebook(r for r in rules() if r.attributes.get("where") != "subject"),
+        subject=Rulebook(in_subjects, speaks),
+        text=Rulebook((r for r in rules() if r.attributes.get("where") != "subject"), speaks),
         commands=_plain(tables(), "commands") - _plain({"": tables().get("words", {})}, "ambiguous"),
         polite=frozenset(w for phrase in _plain(tables(), "polite") for w in phrase.split()),
         languages={
@@ -154,8 +152,8 @@ def book() -> Book:
             for code, table in spoken.items()
         },
         common=common,
-        counted=counted,
-        speaks={rule.id: code for rule in (*titles, *rules()) for code in rule.id.split(".")[1:] if code in codes},
+        uncounted=codes - counted,
+        speaks=speaks,
     )
 
 
