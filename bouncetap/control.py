@@ -1,4 +1,4 @@
-"""The control sockets: how commands, `status` and metrics reach a running part.
+"""The control sockets: how commands, `status` and metrics reach a running part; the lock that makes it the only one.
 
 Each part listens on `<state_dir>/run/<part>.sock` (0600, so only its own user and root). One request a connection:
 a JSON line `{"command": NAME, "args": {...}}`, answered by a JSON line `{"ok": ...}` or `{"error": TEXT}`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterator
@@ -40,6 +41,25 @@ class Unreachable(Exception):
     """No part answers on that socket."""
 
 
+class AlreadyRuns(Exception):
+    """The same part runs on this state directory already."""
+
+
+def be_the_only_one(state_dir: Path, part: str) -> None:
+    """Locks `<state_dir>/run/<part>.lock` for as long as this process lives. Raises AlreadyRuns, OSError.
+
+    A second one would take over the first one's control socket, and nobody could speak to the first any more.
+    """
+    path = socket_path(state_dir, part).with_suffix(".lock")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise AlreadyRuns(f"another {part} runs on {state_dir}") from None
+
+
 def socket_path(state_dir: Path, part: str) -> Path:
     """Where a part's control socket is."""
     return state_dir / "run" / f"{part}.sock"
@@ -61,7 +81,7 @@ def _reachable(path: Path) -> Iterator[str]:
 class ControlServer:
     """Answers on one part's control socket."""
 
-    def __init__(self, part: Controlled, path: Path, reload: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, part: Controlled, path: Path, reload: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self._part = part
         self._path = path
         self._reload = reload
@@ -97,8 +117,7 @@ class ControlServer:
         if name == "status":
             return {"pid": os.getpid(), **self._part.status()}
         if name == "reload":
-            await self._reload()
-            return {}
+            return await self._reload()
         if name == "metrics":
             return prometheus_client.generate_latest().decode()
         return await self._part.command(name, args)

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import structlog
 import uvicorn
 
+from bouncetap.config import Config
 from bouncetap.config.values import split_host_port
 from bouncetap.control import PARTS, Unreachable, ask
 from bouncetap.logs import redact_text
@@ -27,6 +30,21 @@ from bouncetap.logs import redact_text
 ASK_TIMEOUT_S = 1.0
 Answer = tuple[int, str, str]  # status code, content type, body
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
+log = structlog.get_logger("shell")
+
+
+def start_http(config: Config) -> HttpServer | None:
+    """Serves `[http]` where it is configured. An address that is taken is logged: it must not keep the mail waiting."""
+    if not config["http.listen"]:
+        return None
+    server = HttpServer(config["http.listen"], config.state_dir)
+    try:
+        server.start()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        log.error("http_not_started", listen=config["http.listen"], error=reason)
+        return None
+    return server
 
 
 class HttpServer:
@@ -48,6 +66,7 @@ class HttpServer:
                 self._app,
                 log_config=None,
                 access_log=False,
+                server_header=False,
                 lifespan="off",
                 interface="asgi3",
                 proxy_headers=False,

@@ -20,6 +20,7 @@ import structlog
 
 ADDRESS_KEYS = frozenset({"address", "mail_from", "rcpt_to", "recipient", "recipients", "envelope_to", "original"})
 UNREDACTED_KEYS = frozenset({"account", "part", "level", "timestamp"})  # an account is staff, and audited
+KEYS_FIRST = ("timestamp", "level", "part", "event", "id")  # lines that people can scan
 _WORD = re.compile(r"[^\s]+")
 _OPENING, _CLOSING = "<(['\"", ">)]'\":;,."
 QUEUE_EVENTS = 10_000
@@ -104,6 +105,11 @@ def _redact(_logger: Any, _method: str, event: Any) -> Any:
     return event
 
 
+def _in_order(part: str, event: Any) -> Any:
+    event["part"] = part
+    return {**{key: event[key] for key in KEYS_FIRST if key in event}, **event}
+
+
 def configure(part: str, *, fmt: str = "json", level: str = "info", redact: bool = True) -> None:
     """Sets logging up for this process; `part` ("proxy", "filer" ...) is in every event."""
     sink = QueuedSink(sys.stderr)
@@ -117,7 +123,7 @@ def configure(part: str, *, fmt: str = "json", level: str = "info", redact: bool
         structlog.processors.EventRenamer("event"),
         structlog.processors.format_exc_info,
         *([_redact] if redact else []),
-        lambda _logger, _method, event: {"part": part, **event},
+        lambda _logger, _method, event: _in_order(part, event),
     ]
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(

@@ -21,8 +21,8 @@ import uvloop
 
 from bouncetap import logs, sdnotify
 from bouncetap.config import Config, load
-from bouncetap.control import Controlled, ControlServer, socket_path
-from bouncetap.http import HttpServer
+from bouncetap.control import AlreadyRuns, Controlled, ControlServer, be_the_only_one, socket_path
+from bouncetap.http import start_http
 
 DESCRIPTORS = 65_536
 log = structlog.get_logger("shell")
@@ -89,10 +89,20 @@ def run_part(name: str, config: Config, supervisor_fd: int | None = None) -> int
     """Runs the part until it is told to stop; the exit code. `supervisor_fd` closes when the supervisor dies."""
     logs.configure(name, fmt=config["log.format"], level=config["log.level"], redact=config["log.redact"])
     os.umask(0o077)  # whatever is written holds mail, addresses or password hashes
-    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     _raise_descriptor_limit()
     _rename_process_metrics(name)
+    try:
+        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        be_the_only_one(config.state_dir, name)
+    except (AlreadyRuns, OSError) as error:
+        return _not_started(error)
     return uvloop.run(_serve(name, config, supervisor_fd))
+
+
+def _not_started(error: Exception) -> int:
+    """One clear line, whatever it was; the exit code."""
+    log.error("start_failed", error=str(error), type=type(error).__name__)
+    return 1
 
 
 def _raise_descriptor_limit() -> None:
@@ -120,13 +130,12 @@ async def _serve(name: str, config: Config, supervisor_fd: int | None) -> int:
         asyncio.get_running_loop().add_reader(supervisor_fd, _at_end_of_file(supervisor_fd, stopping))
     try:
         await part.start()
-        http = _alone(name, config, supervisor_fd)
-    except Exception as error:  # one clear line, whatever it was
-        log.error("start_failed", error=str(error), type=type(error).__name__)
+        await control.start()
+    except Exception as error:
         with contextlib.suppress(Exception):
             await part.stop()
-        return 1
-    await control.start()
+        return _not_started(error)
+    http = start_http(config) if name == "proxy" and supervisor_fd is None else None
     gc.freeze()  # what start-up built stays: no need to walk it in every collection
     log.info("started", pid=os.getpid())
     sdnotify.ready()
@@ -144,17 +153,17 @@ async def _serve(name: str, config: Config, supervisor_fd: int | None) -> int:
     return 0
 
 
-def _handle_signals(stopping: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> set[asyncio.Future[None]]:
+def _handle_signals(stopping: asyncio.Event, reload: Callable[[], Awaitable[Any]]) -> set[asyncio.Future[Any]]:
     """SIGTERM and SIGINT stop, SIGHUP reloads; the reloads under way."""
     loop = asyncio.get_running_loop()
-    under_way: set[asyncio.Future[None]] = set()
+    under_way: set[asyncio.Future[Any]] = set()
 
     def hang_up() -> None:
         task = asyncio.ensure_future(reload())
         under_way.add(task)
         task.add_done_callback(forget)
 
-    def forget(task: asyncio.Future[None]) -> None:
+    def forget(task: asyncio.Future[Any]) -> None:
         under_way.discard(task)
         if not task.cancelled():
             task.exception()  # logged where it arose
@@ -163,15 +172,6 @@ def _handle_signals(stopping: asyncio.Event, reload: Callable[[], Awaitable[None
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     return under_way
-
-
-def _alone(name: str, config: Config, supervisor_fd: int | None) -> HttpServer | None:
-    """Without a supervisor, the proxy's process serves `[http]`, in a thread."""
-    if name != "proxy" or supervisor_fd is not None or not config["http.listen"]:
-        return None
-    http = HttpServer(config["http.listen"], config.state_dir)
-    http.start()
-    return http
 
 
 def _at_end_of_file(descriptor: int, stopping: asyncio.Event) -> Callable[[], None]:
@@ -183,12 +183,17 @@ def _at_end_of_file(descriptor: int, stopping: asyncio.Event) -> Callable[[], No
     return look
 
 
-async def _reload(name: str, part: Part, config: Config) -> None:
-    """Reads the file again and hands it to the part. Raises what is wrong with it; the old one stays in force then."""
+async def _reload(name: str, part: Part, started_with: Config) -> dict[str, Any]:
+    """Reads the file again and hands it to the part; which options have changed that only a restart takes over.
+
+    Raises what is wrong with the file; the old one stays in force then.
+    """
     try:
-        fresh = await asyncio.to_thread(load, config.path, serving=True)
+        fresh = await asyncio.to_thread(load, started_with.path, serving=True)
         await part.reload(SETTINGS[name](fresh))
     except Exception as error:
         log.error("reload_failed", error=str(error))
         raise
-    log.info("reloaded")
+    waiting = fresh.waiting_for_restart(started_with)
+    log.info("reloaded", needs_restart=waiting)
+    return {"needs_restart": waiting}

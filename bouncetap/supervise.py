@@ -9,6 +9,7 @@ children see end of file and stop in an orderly way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -19,9 +20,9 @@ import structlog
 from bouncetap import logs, sdnotify
 from bouncetap.config import Config
 from bouncetap.control import PARTS, Unreachable, ask
-from bouncetap.http import HttpServer
+from bouncetap.http import HttpServer, start_http
 
-START_TIMEOUT_S = 30.0
+READY_POLL_S = 0.05
 PAUSE_MIN_S = 0.5
 PAUSE_MAX_S = 30.0
 STEADY_S = 60.0  # a child that ran this long is restarted at once
@@ -47,7 +48,7 @@ class Supervisor:
         self._children = {part: Child(part) for part in PARTS}
         self._stopping = asyncio.Event()
         self._life, self._hold = os.pipe()
-        self._http = HttpServer(config["http.listen"], config.state_dir) if config["http.listen"] else None
+        self._http: HttpServer | None = None
         self.exit_code = 0
 
     async def run(self) -> int:
@@ -59,7 +60,7 @@ class Supervisor:
         keepers = [loop.create_task(self._keep(self._children["proxy"]))]
         await self._proxy_ready_or_stopped()
         if not self._stopping.is_set():
-            self._start_http()
+            self._http = start_http(self._config)
             sdnotify.ready()
             keepers += [loop.create_task(self._keep(self._children[part])) for part in PARTS if part != "proxy"]
             watchdog = loop.create_task(sdnotify.keep_watchdog_fed())
@@ -76,15 +77,6 @@ class Supervisor:
     def stop(self) -> None:
         """Begins the orderly stop."""
         self._stopping.set()
-
-    def _start_http(self) -> None:
-        if self._http is None:
-            return
-        try:
-            self._http.start()
-        except OSError as error:
-            log.error("http_not_started", listen=self._config["http.listen"], error=str(error))
-            self._http = None
 
     async def _proxy_ready_or_stopped(self) -> None:
         waits = {
@@ -128,13 +120,11 @@ class Supervisor:
 
     async def _watch_ready(self, child: Child) -> None:
         while not child.ready.is_set():
-            try:
+            with contextlib.suppress(Unreachable, ValueError):
                 answer = await ask(self._config.state_dir, child.part, "status", timeout_s=1.0)
-            except (Unreachable, ValueError):
-                await asyncio.sleep(0.05)
-                continue
-            if answer.get("pid", child.process and child.process.pid) == (child.process and child.process.pid):
-                child.ready.set()
+                if child.process is not None and answer.get("pid") == child.process.pid:
+                    child.ready.set()
+            await asyncio.sleep(READY_POLL_S)
 
     async def _pause(self, pause_s: float) -> None:
         try:
@@ -155,8 +145,6 @@ class Supervisor:
 def run(config: Config) -> int:
     """Runs everything; the exit code."""
     logs.configure("supervisor", fmt=config["log.format"], level=config["log.level"], redact=config["log.redact"])
-    os.umask(0o077)
-    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def main() -> int:
         return await Supervisor(config).run()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -35,7 +35,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"bouncetap.cli.{COMMANDS[cmd_name]}")
-        command: Any = getattr(module, cmd_name + "_" if cmd_name == "import" else cmd_name)
+        command: Any = getattr(module, cmd_name)
         return command  # type: ignore[no-any-return]
 
 
@@ -59,13 +59,18 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except click.ClickException as error:
-        error.show()
-        sys.exit(1)
+        _fail(1, error.format_message())
     except ConfigError as error:
-        sys.stderr.write("".join(f"bouncetap: {line}\n" for line in error.errors))
-        sys.exit(2)
+        _fail(2, *error.errors)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        _fail(1, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _fail(code: int, *lines: str) -> NoReturn:
+    sys.stderr.write("".join(f"bouncetap: {line}\n" for line in lines))
+    sys.exit(code)

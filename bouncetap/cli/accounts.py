@@ -12,7 +12,7 @@ from store.accounts import Accounts
 
 
 def _accounts() -> Accounts:
-    return Accounts.open(store_settings(loaded(serving=False)))
+    return Accounts.open(store_settings(loaded(serving=False, writes=True)))
 
 
 @click.group()

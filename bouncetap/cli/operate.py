@@ -60,9 +60,12 @@ drain = _to_proxy("drain", "Pause, then wait until no message is on its way.", "
 def reload() -> None:
     """Read the configuration again; a bad one changes nothing."""
     config = loaded()
+    waiting: set[str] = set()
     for part in PARTS:
-        answer = tell(config, part, "reload", timeout_s=30)
-        click.echo(f"{part}: {answer.get('note', 'reloaded')}")
+        waiting |= set(tell(config, part, "reload")["needs_restart"])
+        click.echo(f"{part}: reloaded")
+    if waiting:
+        click.echo(f"only a restart takes over: {', '.join(sorted(waiting))}")
 
 
 @click.group()

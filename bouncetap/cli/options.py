@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,11 +30,29 @@ def takes_config(command: F) -> F:
     return _config(command)
 
 
-def loaded(*, serving: bool = True) -> Config:
-    """The configuration that this command works with. Raises ConfigError."""
+def loaded(*, serving: bool = True, writes: bool = False) -> Config:
+    """The configuration that this command works with. Raises ConfigError.
+
+    With `writes` the command makes files in the state directory, so root must not run it for another user's service:
+    ClickException says who must.
+    """
     os.umask(0o077)  # a command may be the first to write into the state directory
     named = (click.get_current_context().obj or {}).get("config_file")
-    return load(Path(named) if named else None, serving=serving)
+    config = load(None if named is None else Path(named), serving=serving)
+    if writes:
+        _refuse_foreign_root(config.state_dir)
+    return config
+
+
+def _refuse_foreign_root(state_dir: Path) -> None:
+    """Files that root makes now could not be opened by the service later, and the service would stand still."""
+    if os.geteuid() != 0 or not state_dir.exists() or (owner := state_dir.stat().st_uid) == 0:
+        return
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"#{owner}"
+    raise click.ClickException(f"{state_dir} belongs to {name}: run this as that user (sudo -u {name} bouncetap ...)")
 
 
 def tell(config: Config, part: str, command: str, *, timeout_s: float = 30.0, **args: Any) -> Any:

@@ -80,7 +80,7 @@ def export(kinds: tuple[str, ...], categories: tuple[str, ...], since_ns: int, f
     from store import export as store_export
 
     selection = store_export.Selection(kinds, categories, since_ns)
-    with _quarantine(loaded(serving=False)) as quarantine:
+    with _quarantine(loaded(serving=False, writes=True)) as quarantine:
         after = store_export.cursor(quarantine, name) if name else 0
         out = sys.stdout
         lines = csv.DictWriter(out, store_export.CSV_COLUMNS)
@@ -109,7 +109,7 @@ def message(message_id: str, raw: bool, resend: bool, as_json: bool) -> None:
 
     if raw + resend + as_json > 1:
         raise click.UsageError("--raw, --resend and --json exclude each other")
-    config = loaded(serving=resend)
+    config = loaded(serving=resend, writes=True)
     with _quarantine(config) as quarantine:
         if raw:
             sys.stdout.buffer.write(lookup.original(quarantine, message_id))
@@ -183,7 +183,7 @@ def _resend(config: Config, quarantine: Quarantine, found: Found) -> None:
 @takes_config
 def expire(dry_run: bool, force: bool) -> None:
     """Remove what is past its folder's retention now, in the running filer or by itself."""
-    config = loaded(serving=False)
+    config = loaded(serving=False, writes=True)
     if dry_run:
         from store.filer import due_now
 

@@ -16,7 +16,7 @@ def run() -> None:
     """Run proxy, filer and IMAP server, supervised."""
     from bouncetap import supervise
 
-    sys.exit(supervise.run(loaded()))
+    sys.exit(supervise.run(loaded(writes=True)))
 
 
 def _part_command(name: str, what: str) -> click.Command:
@@ -26,7 +26,7 @@ def _part_command(name: str, what: str) -> click.Command:
     def command(supervisor_fd: int | None) -> None:
         from bouncetap.parts import run_part
 
-        sys.exit(run_part(name, loaded(), supervisor_fd))
+        sys.exit(run_part(name, loaded(writes=True), supervisor_fd))
 
     return command
 

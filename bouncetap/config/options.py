@@ -21,6 +21,11 @@ class Option:
     doc: str
 
     @property
+    def reloadable(self) -> bool:
+        """Whether `bouncetap reload` takes a new value over; else it waits for a restart."""
+        return self.name not in RESTART and self.section not in RESTART
+
+    @property
     def section(self) -> str:
         """The TOML table that it stands in; "" for the top."""
         return self.name.rpartition(".")[0]
@@ -42,6 +47,9 @@ def folder_key(folder: str) -> str:
     return folder.lower().replace("/", "_").replace("-", "_")
 
 
+RESTART = frozenset({"state_dir", "proxy.listen", "proxy.workers", "legacy", "journal", "index", "quarantine",
+                     "imap.listen", "imap.listen_tls", "http", "log"})  # fmt: skip  # options and whole sections
+
 SECTIONS = {
     "": "The top of the file.",
     "proxy": "The SMTP front line: the MX of the return-path domain.",
@@ -61,10 +69,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("state_dir", v.PATH, '"./var"', "Where everything that lasts is kept: journal, quarantine, index, control "
            "sockets. Relative paths start at the configuration file's folder. Created with mode 0700."),
     Option("proxy.listen", v.ADDRESSES, '["127.0.0.1:2525"]', "Where SMTP is accepted."),
-    Option("proxy.hostname", v.TEXT, None, "The name in greeting and EHLO. Default: this machine's name."),
+    Option("proxy.hostname", v.HOSTNAME, None, "The name in greeting and EHLO. Default: this machine's name."),
     Option("proxy.domains", v.DOMAINS, None, "The return-path domains. Mail to any other domain is refused (550 5.7.1). "
            "`*.example.com` takes every subdomain. Required."),
-    Option("proxy.max_message_size", v.SIZE, '"50MB"', "Larger messages are refused (552 5.3.4)."),
+    Option("proxy.max_message_size", v.POSITIVE_SIZE, '"50MB"', "Larger messages are refused (552 5.3.4)."),
     Option("proxy.workers", v.INTEGER, "1", "Processes that accept mail. This version supports 1."),
     Option("proxy.tls_cert", v.PATH, None, "Certificate chain (PEM): STARTTLS is offered when set. Read again on reload."),
     Option("proxy.tls_key", v.PATH, None, "Its private key (PEM)."),
@@ -80,14 +88,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("proxy.limits.rate_per_address", v.INTEGER, "300", "New connections a minute from one IPv4 address or IPv6 /64."),
     Option("proxy.limits.recipients", v.INTEGER, "1000", "Recipients of one message (452 4.5.3 beyond)."),
     Option("proxy.limits.messages_per_connection", v.INTEGER, "1000", "Messages in one connection (421 beyond)."),
-    Option("proxy.limits.bytes_in_flight", v.SIZE, '"256MiB"', "Message bytes held in memory by all connections (452 4.3.1 beyond)."),
-    Option("proxy.limits.command_timeout", v.DURATION, '"300s"', "Silence between commands before 421."),
-    Option("proxy.limits.data_timeout", v.DURATION, '"180s"', "Silence within a message before 421."),
-    Option("proxy.limits.data_total_timeout", v.DURATION, '"30m"', "The longest that one message may take to come in."),
+    Option("proxy.limits.bytes_in_flight", v.POSITIVE_SIZE, '"256MiB"', "Message bytes held in memory by all connections (452 4.3.1 beyond)."),
+    Option("proxy.limits.command_timeout", v.POSITIVE_DURATION, '"300s"', "Silence between commands before 421."),
+    Option("proxy.limits.data_timeout", v.POSITIVE_DURATION, '"180s"', "Silence within a message before 421."),
+    Option("proxy.limits.data_total_timeout", v.POSITIVE_DURATION, '"30m"', "The longest that one message may take to come in."),
     Option("proxy.limits.min_rate", v.SIZE, '"500B"', "Bytes a second that a message must average over a minute."),
     Option("proxy.limits.bad_commands", v.INTEGER, "10", "Bad commands before 421."),
-    Option("proxy.limits.command_line", v.SIZE, '"2KiB"', "The longest command line (500 5.5.2 beyond)."),
-    Option("legacy.hosts", v.ADDRESSES, None, "The legacy handler's addresses, in fail-over order. Required."),
+    Option("proxy.limits.command_line", v.POSITIVE_SIZE, '"2KiB"', "The longest command line (500 5.5.2 beyond)."),
+    Option("legacy.hosts", v.PEERS, None, "The legacy handler's addresses, in fail-over order. Required."),
     Option("legacy.deadline", v.DURATION, '"2s"', "How long a sender waits for the handler before the journal answers 250."),
     Option("legacy.on_tempfail", v.choice("spool", "pass"), '"spool"', "A 4xx of the handler: `spool` takes the message and "
            "retries, `pass` hands the 4xx to the sender."),
@@ -99,20 +107,20 @@ OPTIONS: tuple[Option, ...] = (
     Option("legacy.password_file", v.PATH, None, "File that holds the password (its first line)."),
     Option("legacy.connections", v.INTEGER, "20", "Connections at once to each handler address."),
     Option("legacy.replay_connections", v.INTEGER, "5", "Of these, how many the spool may use."),
-    Option("legacy.retry_min", v.DURATION, '"1s"', "First pause before a spooled message is tried again."),
-    Option("legacy.retry_max", v.DURATION, '"5m"', "Longest pause. There is no end to the tries."),
-    Option("legacy.connect_timeout", v.DURATION, '"5s"', "For the TCP connection."),
-    Option("legacy.greeting_timeout", v.DURATION, '"30s"', "For greeting and EHLO."),
-    Option("legacy.command_timeout", v.DURATION, '"60s"', "For the replies to MAIL, RCPT and DATA."),
-    Option("legacy.reply_timeout", v.DURATION, '"600s"', "For the reply after the dot; it is awaited after the sender has "
+    Option("legacy.retry_min", v.POSITIVE_DURATION, '"1s"', "First pause before a spooled message is tried again."),
+    Option("legacy.retry_max", v.POSITIVE_DURATION, '"5m"', "Longest pause. There is no end to the tries."),
+    Option("legacy.connect_timeout", v.POSITIVE_DURATION, '"5s"', "For the TCP connection."),
+    Option("legacy.greeting_timeout", v.POSITIVE_DURATION, '"30s"', "For greeting and EHLO."),
+    Option("legacy.command_timeout", v.POSITIVE_DURATION, '"60s"', "For the replies to MAIL, RCPT and DATA."),
+    Option("legacy.reply_timeout", v.POSITIVE_DURATION, '"600s"', "For the reply after the dot; it is awaited after the sender has "
            "been answered, so that a slow reply makes no duplicate."),
     Option("journal.dir", v.PATH, '"<state_dir>/journal"', "Where the journal is. A disk of its own is a good idea."),
     Option("journal.on_failure", v.choice("forward", "defer"), '"forward"', "When the journal cannot be written: `forward` "
            "goes on without a copy (counted, alarmed), `defer` answers 452."),
     Option("journal.reserve", v.SIZE, '"1GB"', "Disk space kept free for the journal: below it the filer waits."),
-    Option("journal.max_backlog", v.SIZE, '"50GB"', "The journal's largest size; `on_failure` applies beyond."),
-    Option("journal.segment_size", v.SIZE, '"64MiB"', "Size of one preallocated segment file."),
-    Option("journal.copy_forward_after", v.DURATION, '"1h"', "A message open for longer is copied forward, so that it pins "
+    Option("journal.max_backlog", v.POSITIVE_SIZE, '"50GB"', "The journal's largest size; `on_failure` applies beyond."),
+    Option("journal.segment_size", v.POSITIVE_SIZE, '"64MiB"', "Size of one preallocated segment file."),
+    Option("journal.copy_forward_after", v.POSITIVE_DURATION, '"1h"', "A message open for longer is copied forward, so that it pins "
            "no old segment."),
     Option("classifier.verp", v.VERPS, "[]", "Patterns of our return paths with one `{address}` or `{token}` place, e.g. "
            '`"bounce+{address}@bounces.example.com"`.'),
@@ -123,7 +131,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("retention.default", v.DURATION, '"14d"', "For every folder without its own."),
     *(Option(f"retention.{folder_key(f)}", v.DURATION, f'"{_RETENTION[f]}"' if f in _RETENTION else None,
              f"For `{f}`." + ("" if f in _RETENTION else " Default: as `default`.")) for f in FOLDERS),
-    Option("retention.expire_every", v.DURATION, '"10m"', "How often expired messages are removed."),
+    Option("retention.expire_every", v.POSITIVE_DURATION, '"10m"', "How often expired messages are removed."),
     Option("imap.listen", v.ADDRESSES, '["127.0.0.1:1143"]', "Plain IMAP, with STARTTLS when a certificate is set; without one, "
            "nobody can log in on an address that is not loopback."),
     Option("imap.listen_tls", v.ADDRESSES, "[]", "IMAP over TLS from the first byte."),
@@ -131,7 +139,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("imap.tls_key", v.PATH, None, "Its private key (PEM)."),
     Option("imap.connections", v.INTEGER, "500", "Connections at once."),
     Option("imap.connections_per_address", v.INTEGER, "50", "Connections at once from one address."),
-    Option("imap.idle_timeout", v.DURATION, '"30m"', "Silence before a session is ended."),
+    Option("imap.idle_timeout", v.POSITIVE_DURATION, '"30m"', "Silence before a session is ended."),
     Option("http.listen", v.OPTIONAL_ADDRESS, '"127.0.0.1:9025"', "Where `/metrics`, `/livez`, `/readyz` and `/status` are served, without a "
            "password: keep it on loopback or behind a firewall."),
     Option("log.format", v.choice("json", "console"), '"json"', "One JSON object a line, or colours for people."),

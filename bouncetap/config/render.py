@@ -14,9 +14,7 @@ from typing import Any
 
 from bouncetap.config.load import Config
 from bouncetap.config.options import OPTIONS, SECTIONS, Option
-from bouncetap.config.values import DURATION, SIZE
-
-SECRETS: frozenset[str] = frozenset()  # no option holds a secret: passwords stand in files of their own
+from bouncetap.config.values import DURATION, POSITIVE_DURATION, POSITIVE_SIZE, SIZE, format_duration, format_size
 
 
 def _by_section() -> Iterator[tuple[str, list[Option]]]:
@@ -31,7 +29,8 @@ def reference() -> str:
              "`bouncetap config check` lists all errors at once. The file is the first of `--config FILE`, `$BOUNCETAP_CONFIG`,",
              "`./bouncetap.toml`, `/etc/bouncetap/bouncetap.toml`. An environment variable `BOUNCETAP_SECTION__KEY`",
              "(`BOUNCETAP_PROXY__LISTEN`, `BOUNCETAP_PROXY__LIMITS__CONNECTIONS`, `BOUNCETAP_STATE_DIR`; lists separated by commas)",
-             "outranks the file. Durations: `ms s m h d w`; sizes: `KB MB GB` (powers of 1000), `KiB MiB GiB` (of 1024).", "",
+             "outranks the file. Durations: `ms s m h d w`; sizes: `KB MB GB` (powers of 1000), `KiB MiB GiB` (of 1024).",
+             "`bouncetap reload` takes over every option but those marked (R), which need a restart.", "",
              "This page is generated from `bouncetap/config/options.py`.", ""]  # fmt: skip
     for section, options in _by_section():
         lines += [f"## [{section}]" if section else "## Top", "", SECTIONS[section], "", "| key | value | default | meaning |",
@@ -39,7 +38,8 @@ def reference() -> str:
         for option in options:
             default = f"`{option.default}`" if option.default is not None else "unset"
             kind = option.type.name.replace("|", "\\|")
-            lines.append(f"| `{option.key}` | {kind} | {default} | {option.doc} |")
+            restart = "" if option.reloadable else " (R)"
+            lines.append(f"| `{option.key}` | {kind} | {default} | {option.doc}{restart} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -65,11 +65,11 @@ def _example(option: Option) -> str:
                 "legacy.hosts": '["192.0.2.10:25"]'}  # fmt: skip
     if option.name in examples:
         return examples[option.name]
-    return '"14d"' if option.type is DURATION else f'"/etc/bouncetap/{option.key}"'
+    return '"14d"' if option.section == "retention" else f'"/etc/bouncetap/{option.key}"'
 
 
 def show(config: Config) -> str:
-    """The values in force, as TOML, each with where it came from."""
+    """The values in force, as TOML, each with where it came from. No option holds a secret: passwords stand in files."""
     lines = [f"# from {config.path or 'defaults alone'}"]
     for section, options in _by_section():
         if section:
@@ -83,10 +83,10 @@ def show(config: Config) -> str:
 
 
 def _toml(option: Option, value: Any) -> str:
-    if option.type is DURATION:
-        return f'"{value:g}s"'
-    if option.type is SIZE:
-        return f'"{value}B"'
+    if option.type in {DURATION, POSITIVE_DURATION}:
+        return f'"{format_duration(value)}"'
+    if option.type in {SIZE, POSITIVE_SIZE}:
+        return f'"{format_size(value)}"'
     if isinstance(value, tuple):
         return json.dumps(list(value), ensure_ascii=False)
     return json.dumps(value, ensure_ascii=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections import Counter
 from functools import partial
@@ -13,9 +14,9 @@ import prometheus_client
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from proxy.errors import CommandError, StartError
 from proxy.limits import address_key
 from store.accounts import Accounts
+from store.errors import CommandError, StartError
 from store.imap.backend import Backend
 from store.imap.connection import Connection, Limits
 from store.imap.throttle import LoginGuard
@@ -62,14 +63,14 @@ class ImapServer:
         self._guard = LoginGuard(self._accounts.verify, first_delay_s=self._login_delay_s)
         await self._backend.start()
         self._rechecking = asyncio.create_task(self._recheck())
-        try:
-            for listen in settings.listen:
-                await self._listen(listen, None)
-            for listen in settings.listen_tls:
-                await self._listen(listen, self._tls)
-        except (OSError, ValueError) as error:
-            await self.stop()
-            raise StartError(f"imap: cannot listen: {error}") from error
+        plain, encrypted = settings.listen, settings.listen_tls
+        for listen, tls in [*((each, None) for each in plain), *((each, self._tls) for each in encrypted)]:
+            try:
+                await self._listen(listen, tls)
+            except (OSError, ValueError) as error:
+                await self.stop()
+                reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+                raise StartError(f"cannot listen on {listen}: {reason}") from error
         log.info("listening", addresses=[f"{host}:{port}" for host, port in self.addresses])
 
     async def _recheck(self) -> None:

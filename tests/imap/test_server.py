@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.errors import CommandError, StartError
 from store.accounts import Accounts
+from store.errors import CommandError, StartError
 from store.imap.backend import Backend
 from store.imap.connection import _is_loopback
 from store.imap.grammar import parse

@@ -29,8 +29,9 @@ class Part:
             raise ValueError("no such message")
         return {"name": name, **args}
 
-    async def reload(self) -> None:
+    async def reload(self) -> dict[str, Any]:
         self.reloads += 1
+        return {"needs_restart": []}
 
 
 async def serving(state_dir: Path, part: Part) -> ControlServer:
