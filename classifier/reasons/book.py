@@ -19,6 +19,7 @@ from typing import Any
 import re2
 
 from classifier.rulebook import Hit, Rule, Rulebook, RuleError, load_rules
+from classifier.texts.spelling import folded
 from classifier.verdict import Reason
 
 RULES = Path(__file__).parent.parent / "rules" / "reasons"
@@ -115,8 +116,8 @@ def load_book(directory: Path = RULES) -> Book:
     receiver_files = sorted(directory.glob("receiver_*.toml"))
     receivers = _read_receivers(receiver_files)
     names = {r.name for r in receivers}
-    receiver_rules = _check([rule for f in receiver_files for rule in load_rules(f, "reason")], names)
-    text_rules = [rule for f in sorted(directory.glob("text_*.toml")) for rule in load_rules(f, "reason")]
+    receiver_rules = _check([folded(rule) for f in receiver_files for rule in load_rules(f, "reason")], names)
+    text_rules = [folded(rule) for f in sorted(directory.glob("text_*.toml")) for rule in load_rules(f, "reason")]
     own = {
         n: [r for r in receiver_rules if r.attributes["receiver"] == n and not r.attributes.get("anywhere")]
         for n in names

@@ -13,10 +13,10 @@ from typing import Any
 
 import re2
 
+from classifier.texts.fold import letters
+
 MAX_DIAGNOSTIC = 8 * 1024  # characters looked at of a diagnostic
 MAX_PROSE = 32 * 1024  # and of a report's human-readable part
-
-_PLAIN = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u200b": ""})
 
 # "550-5.1.1 text 550 5.1.1 more" (RFC 5321 section 4.2.1): repeated codes only cut sentences apart.
 _CONTINUED = re.compile(r"[245][0-5]\d-")
@@ -75,8 +75,8 @@ class Text:
 
 
 def fold(text: str, limit: int) -> str:
-    """Lower case, runs of white space as one space, plain quotes; the first `limit` characters only."""
-    return " ".join(text[:limit].translate(_PLAIN).lower().split())
+    """Lower case, accents off, runs of white space as one space, plain quotes; the first `limit` characters only."""
+    return letters(" ".join(text[:limit].split()))
 
 
 def join_reply_lines(folded: str) -> str:

@@ -15,6 +15,8 @@ from classifier.mime import Headers, Message
 from classifier.reports import sender
 from classifier.reports.model import Report
 from classifier.rulebook import Rulebook, load_rules
+from classifier.texts.fold import letters
+from classifier.texts.spelling import folded
 from classifier.verdict import Evidence
 
 _RULES = Path(__file__).parent.parent / "rules" / "reports" / "lures.toml"
@@ -32,7 +34,7 @@ _SEARCHED = 64 * 1024
 @cache
 def book() -> Rulebook:
     """Compile the phrases of `rules/reports/lures.toml`, once."""
-    return Rulebook(load_rules(_RULES, "signal"))
+    return Rulebook(folded(rule) for rule in load_rules(_RULES, "signal"))
 
 
 def find(message: Message, report: Report, copy: Headers | None, context: Context) -> tuple[Evidence, ...]:
@@ -42,7 +44,7 @@ def find(message: Message, report: Report, copy: Headers | None, context: Contex
     named, null = report.names_people, sender.null_path(message, context)
     if named and null:
         return ()
-    lures = book().search(f"{message.subject}\n{report.human_text}".lower())
+    lures = book().search(letters(f"{message.subject}\n{report.human_text}"))
     link = _link(message)
     found = [Evidence(hit.rule.id, "", -1, hit.text[:200]) for hit in lures]
     if link:

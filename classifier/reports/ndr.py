@@ -15,6 +15,8 @@ from classifier.mime import Message
 from classifier.reports import mentions, returned, sender, ses
 from classifier.reports.model import Report
 from classifier.rulebook import Hit, Rulebook, load_rules
+from classifier.texts.fold import letters
+from classifier.texts.spelling import folded
 from classifier.verdict import Evidence
 
 MAX_PROSE = 64 * 1024
@@ -29,7 +31,7 @@ _FORWARD = re.compile(
 @cache
 def book() -> Rulebook:
     """Compile the phrases of `rules/reports/notices.toml`, once."""
-    return Rulebook(load_rules(_RULES, "signal"))
+    return Rulebook(folded(rule) for rule in load_rules(_RULES, "signal"))
 
 
 def find(message: Message, context: Context) -> Report | None:
@@ -40,7 +42,7 @@ def find(message: Message, context: Context) -> Report | None:
         return None
     prose, copied = returned.before(message.text)
     prose = prose[:MAX_PROSE]
-    hits = book().search(f"{message.subject}\n{prose}".lower())
+    hits = book().search(letters(f"{message.subject}\n{prose}"))
     signals = {hit.rule.label for hit in hits}
     confidence, forwarded = _judge(message, context, prose, signals)
     if not confidence:
@@ -96,7 +98,7 @@ def _delayed(message: Message, signals: set[str]) -> bool:
 
 
 def _signals(text: str) -> set[str]:
-    return {hit.rule.label for hit in book().search(text.lower())}
+    return {hit.rule.label for hit in book().search(letters(text))}
 
 
 def _may_be_notice(message: Message, context: Context) -> bool:

@@ -8,7 +8,9 @@ texts. `<g>` stands for a few words of the same sentence.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+from classifier.rulebook import Rule
 from classifier.texts.fold import letters
 
 GAP = "[^!?]{0,40}"  # full stops stay in: dates have them
@@ -28,6 +30,11 @@ def pattern(text: str) -> str:
     if not folded.isascii():
         folded = _breaks(folded)
     return folded.replace("<g>", GAP)
+
+
+def folded(rule: Rule) -> Rule:
+    """Give a rule that finds in folded texts what it was written for."""
+    return replace(rule, patterns=tuple(map(pattern, rule.patterns)), unless=tuple(map(pattern, rule.unless)))
 
 
 def _breaks(folded: str) -> str:
