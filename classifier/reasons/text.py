@@ -119,7 +119,7 @@ def _mask_word(word: str) -> str:
         word = _URL[long].sub("url", word)
     if "@" in word:
         word = _ADDRESS[long].sub("addr", word)
-    if "." in word:
+    if "." in word and not word.startswith("/"):  # a path is no host
         word = _HOST[long].sub(_mask_host, _IP[long].sub("ip", word))
     return word
 

@@ -172,6 +172,8 @@ def _case_field(case: Case, name: str, text: str, again: bool) -> None:
         case.remote_mta = _typed(text)[1][:255] or None
     elif name == "diagnostic-code":
         kind, value = _typed(text)
+        if kind == "x-unix":
+            value = f"{kind}; {value}"  # a program's exit status says nothing by itself
         if again:
             case.diagnostic = f"{case.diagnostic}\n{value}"[:MAX_DIAGNOSTIC]
         else:

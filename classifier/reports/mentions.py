@@ -48,7 +48,8 @@ _BARE_USER = re.compile(
     r"[^\n]*\n(?:[ \t]*\n){0,3}[ \t]*([A-Za-z0-9._-]{2,40})(?:[ \t]{2}|[ \t]*$)",
     re.MULTILINE | re.IGNORECASE,
 )
-_UNDERSCORED = re.compile(r"\b[245]\d\d_[245]\.\d\.\d{1,3}_")  # "550_5.1.1_User_unknown"
+# qmail's log form of a reply: "Remote_host_said:_550_5.1.1_user_unknown/Giving_up_on_192.0.2.1./"
+_UNDERSCORED = re.compile(r"(?:\b[245]\d\d|[245]\.\d\.\d{1,3}|said:|_does_not_like)_\S*_")
 _TRANSCRIPT = re.compile(r"^(?:<<< .*|>>> .*|[245]\d\d[ -].*|\.\.\. while talking to .*)$", re.MULTILINE)
 
 
@@ -129,7 +130,7 @@ def _senders(notice: Notice) -> set[str]:
 
 def _case(address: str, text: str, action: str) -> Case:
     if _UNDERSCORED.search(text):
-        text = text.replace("_", " ")
+        text = text.replace("_", " ").replace("./", ". ")
     case = Case(address=address, action=action, diagnostic=text[:MAX_DIAGNOSTIC])
     origin = _FROM_ORIGINAL.search(text)
     if origin and addresses.valid(origin[1]) and origin[1].lower() != address.lower():

@@ -84,10 +84,19 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
             return 0.85, False
     if {"strong", "failed"} <= signals and _opens_with_forward(prose):
         return 0.85, True
+    if sender.is_daemon(message, context) and "done" not in signals and _names_and_returns(message, prose):
+        return 0.85, False
     shown = returned.find(message, "") is not None or sender.null_path(message, context)
     if "failed" in signals and shown and "failed" in _signals(message.subject):
         return 0.8, False
     return 0.0, False
+
+
+def _names_and_returns(message: Message, prose: str) -> bool:
+    """Tell whether a line begins with an address and a message is returned: a notice in whatever language."""
+    if returned.find(message, returned.before(message.text)[1]) is None:
+        return False
+    return any(m.tier == mentions.LINE_START for m in mentions.find(prose, sender.parties(message)))
 
 
 def _delayed(message: Message, signals: set[str]) -> bool:

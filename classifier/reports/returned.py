@@ -27,7 +27,7 @@ _MARKERS = (
     "original message as received",
     "original mail(?: info)?",
     "the original message headers",
-    "message headers? follows?",
+    "message (?:headers?|text) follows?",
     "message header",
     "message body suppressed",
     "(?:the )?header of the (?:original|source)",
@@ -54,7 +54,7 @@ _MARKERS = (
     "копия (?:вашего )?(?:исходного )?(?:письма|сообщения)",
     "元のメッセージ",
 )
-_MARKER = re2.compile(r"(?m)^[ \t>]*(?:[-=_*]{2,} ?)?(?:" + "|".join(_MARKERS) + ")")
+_MARKER = re2.compile(r"(?m)^[ \t>|]*(?:[-=_*]{2,} ?)?(?:" + "|".join(_MARKERS) + ")")
 _HEADER_LINE = re2.compile(
     r"(?m)^>?[ \t]?(?:received: ?(?:from|by|\(|with)|return-path: ?<|dkim-signature: ?|x-received: ?by|arc-seal: ?i=|"
     r"message-id: ?<|mime-version: ?1|x-google-dkim|domainkey-signature:|delivered-to: )"

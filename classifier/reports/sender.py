@@ -34,6 +34,12 @@ def is_system(message: Message, context: Context) -> bool:
     return null_path(message, context) and not addresses.valid(sender)
 
 
+def is_daemon(message: Message, context: Context) -> bool:
+    """Tell whether this is surely no person's: a mail system's own address, or its name and the null path."""
+    local = message.from_address.partition("@")[0].lower()
+    return local.startswith("mailer") or (null_path(message, context) and is_system(message, context))
+
+
 def is_exchange(message: Message) -> bool:
     """Exchange signs alike in every language: `Microsoft Outlook`, and a subject that is a word, a colon, a title."""
     signed = message.from_name == "Microsoft Outlook" or message.from_address.lower().startswith("microsoftexchange")
