@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from store.schema import account_flags, entries, expunged, folders, messages, recipients, segments
 
 CHUNK = 500  # values in one IN (...)
-EXPUNGED_KEPT = 200_000  # a folder's MODSEQs for which `expunged` stays complete
+EXPUNGED_KEPT, EXPUNGED_SLACK = 2_000, 100  # a folder's MODSEQs for which `expunged` stays complete
 
 T = TypeVar("T")
 
@@ -26,6 +26,16 @@ def chunks(values: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
     iterator = iter(values)
     while piece := list(islice(iterator, size)):
         yield piece
+
+
+def message_pks(connection: Connection, folder_pk: int, uids: Iterable[int]) -> dict[int, int]:
+    """The messages that entries of a folder show, by UID; what has gone is missing."""
+    found: dict[int, int] = {}
+    for piece in chunks(uids):
+        query = sa.select(entries.c.uid, entries.c.message_pk)
+        here = sa.and_(entries.c.folder_pk == folder_pk, entries.c.uid.in_(piece))
+        found |= dict(connection.execute(query.where(here)).all())
+    return found
 
 
 def raise_counters(connection: Connection, folder_pk: int, *, uids: int = 0, messages_by: int = 0) -> tuple[int, int]:
@@ -63,10 +73,10 @@ def remove(connection: Connection, folder_pk: int, uids: Sequence[int]) -> list[
 
 
 def _forget_expunged(connection: Connection, folder_pk: int, modseq: int) -> None:
-    """Now and then, forget what went long ago."""
+    """Now and then, forget what went long ago: a session that has not heard of it compares (`Mailboxes.changes`)."""
     this = folders.c.pk == folder_pk
     floor = connection.execute(sa.select(folders.c.expunged_floor).where(this)).scalar_one()
-    if modseq - floor < 2 * EXPUNGED_KEPT:
+    if modseq - floor < EXPUNGED_KEPT + EXPUNGED_SLACK:
         return
     floor = modseq - EXPUNGED_KEPT
     old = sa.and_(expunged.c.folder_pk == folder_pk, expunged.c.modseq <= floor)

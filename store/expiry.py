@@ -2,9 +2,9 @@ r"""Expiry: what has been in its folder for longer than the folder's retention g
 
 A pass is a series of small transactions (`steps`), so that filing goes on in between: entries first (a message goes
 with its last entry), then whole segments in which nothing lives any more are unlinked, and what still lives in mostly
-dead ones past their time (held by `\Flagged`, or moved to another folder) is carried over into a new segment: one
-transaction with the row, the unlink comes after. Files that no row knows, left by a crash, are swept. Crash points:
-`entries_expired`, `segment_row_deleted`, `carried`, and those of appending.
+dead ones (held by `\Flagged`, or moved to another folder; before their time, what analysts left) is carried over into
+a new segment: one transaction with the row, the unlink comes after. Files that no row knows, left by a crash, are
+swept. Crash points: `entries_expired`, `segment_row_deleted`, `carried`, and those of appending.
 
 No clock is believed blindly: expiry stops, until it is forced, if the wall clock has moved more than an hour against
 the monotonic one, or if the last pass before a restart is more than two days ago.
@@ -29,7 +29,7 @@ from store.filing import BatchFiler, count_in
 from store.folders import FOLDERS
 from store.quarantine import Quarantine
 from store.schema import entries, folders, messages, meta, segments
-from store.segments import Place, retention_class
+from store.segments import DamagedFrame, Place, retention_class
 from store.settings import DAY_S
 from store.uidvalidity import orphans_kept_ns
 
@@ -67,6 +67,16 @@ class Due:
     messages: int
     bytes: int
     held: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A segment whose living messages are carried over, and the day and class of the one that takes them."""
+
+    pk: int
+    path: str
+    to_day: str
+    to_class: str
 
 
 class Expiry:
@@ -209,57 +219,72 @@ class Expiry:
             yield 0
 
     def _carry(self, now_s: float) -> Iterator[int]:
-        """Move what lives in mostly dead segments past their time."""
+        """Move what lives in mostly dead segments: past their time when a quarter is dead, before it three quarters."""
         c = segments.c
         past = {retention_class(name): self.retention.for_folder(name) for name in FOLDERS}
-        query = sa.select(c.pk, c.path, c.day, c.retention_class)
+        query = sa.select(c.pk, c.path, c.day, c.retention_class, c.live_bytes * 4 < c.written_bytes)
         query = query.where(c.live_messages > 0, c.live_bytes * 4 < c.written_bytes * 3).order_by(c.pk)
         with self._index.read() as connection:
             rows = connection.execute(query).all()
-        for pk, path, day, kept in rows:
+        for pk, path, day, kept, sparse in rows:
             begins_s = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
-            if path in self._filer.segments.open_paths or begins_s + DAY_S + past.get(kept, 0) > now_s:
+            over = begins_s + DAY_S + past.get(kept, 0) <= now_s
+            if path in self._filer.segments.open_paths or not (over or sparse):
                 continue
-            while self._carry_some(pk, path, now_s):
+            source = _Source(pk, path, *((_day(now_s), HELD) if over else (day, kept)))
+            at = 0
+            while (reached := self._carry_some(source, at)) > at:
+                at = reached
                 yield 0
 
-    def _carry_some(self, segment_pk: int, path: str, now_s: float) -> bool:
-        """Carry a few of a segment's messages over; False when none was left."""
+    def _carry_some(self, source: _Source, start: int) -> int:
+        """Carry a few of a segment's messages over, those at `start` and later; returns where to go on.
+
+        What cannot be read stays where it is: it must not keep everything else on disk.
+        """
         m = messages.c
-        query = sa.select(m.pk, m.frame_offset, m.frame_bytes).where(m.segment_pk == segment_pk)
+        query = sa.select(m.pk, m.frame_offset, m.frame_bytes)
+        query = query.where(m.segment_pk == source.pk, m.frame_offset >= start)
         with self._index.read() as connection:
             rows = connection.execute(query.order_by(m.frame_offset).limit(CARRY_MESSAGES)).all()
         moved: list[tuple[int, int, int, Place]] = []
-        size = 0
+        unreadable, size = 0, 0
         try:
             for pk, offset, frame_bytes in rows:
                 if moved and size + frame_bytes > CARRY_BYTES:
                     break
+                start = offset + frame_bytes
+                try:
+                    frame = files.read(self._quarantine.directory, Place(source.path, offset, frame_bytes))
+                except (OSError, DamagedFrame):
+                    unreadable += 1
+                    continue
                 size += frame_bytes
-                frame = files.read(self._quarantine.directory, Place(path, offset, frame_bytes))
-                place = self._filer.segments.append(_day(now_s), HELD, frame)
+                place = self._filer.segments.append(source.to_day, source.to_class, frame)
                 moved.append((pk, offset, frame_bytes, place))
-            self._filer.segments.sync()
             if moved:
-                self._repoint(segment_pk, moved)
+                self._filer.segments.sync()
+                self._repoint(source, moved)
                 self._filer.point("carried")
         except BaseException:
             self._filer.abandon()
             raise
-        return bool(moved)
+        if unreadable:
+            log.error("held_messages_unreadable", path=source.path, messages=unreadable)
+        return start
 
-    def _repoint(self, segment_pk: int, moved: list[tuple[int, int, int, Place]]) -> None:
+    def _repoint(self, source: _Source, moved: list[tuple[int, int, int, Place]]) -> None:
         """Let the rows that still point to the old frames point to the new ones, which lie in one file or two."""
         m = messages.c
         with self._index.write() as connection:
-            new_pks = {place.path: self._filer.segment_pk(connection, place.path, HELD) for *_, place in moved}
+            new_pks = {p.path: self._filer.segment_pk(connection, p.path, source.to_class) for *_, p in moved}
             for pk, offset, frame_bytes, place in moved:
-                this = sa.and_(m.pk == pk, m.segment_pk == segment_pk, m.frame_offset == offset)
+                this = sa.and_(m.pk == pk, m.segment_pk == source.pk, m.frame_offset == offset)
                 new = {"frame_offset": place.offset, "frame_bytes": place.size_bytes}
                 new["segment_pk"] = new_pks[place.path]
                 if connection.execute(sa.update(messages).where(this).values(new)).rowcount:
                     count_in(connection, new_pks[place.path], 1, place.size_bytes)
-                    take_off(connection, segment_pk, 1, frame_bytes)
+                    take_off(connection, source.pk, 1, frame_bytes)
 
 
 def _day(at_s: float) -> str:

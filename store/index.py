@@ -7,6 +7,7 @@ the write lock when it begins, so that it never fails half-way for want of it; r
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import OperationalError
 
 BUSY_TIMEOUT_S = 30.0
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
@@ -66,17 +68,24 @@ class Index:
     def shrink(self, pages: int = 2000) -> bool:
         """SQLite: give back at most `pages` free pages if a quarter of the file is free; False when there is no need.
 
-        PostgreSQL does so by itself.
+        PostgreSQL does so by itself. Raises SQLAlchemyError.
         """
         if not self.is_sqlite:
             return False
-        with contextlib.closing(self.engine.raw_connection()) as connection:
-            cursor = connection.cursor()
-            free, total = (cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
-            if free * 4 < total or free < SHRINK_MIN_PAGES:
-                return False
-            cursor.executescript(f"PRAGMA incremental_vacuum({pages}); PRAGMA wal_checkpoint(PASSIVE)")
-            return bool(cursor.execute("PRAGMA freelist_count").fetchone()[0] < free)
+        with self.engine.connect() as connection:
+            free, total = (
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("freelist_count", "page_count")
+            )
+        if free * 4 < total or free < SHRINK_MIN_PAGES:
+            return False
+        vacuum = f"PRAGMA incremental_vacuum({pages}); PRAGMA wal_checkpoint(PASSIVE)"
+        with contextlib.closing(self.engine.raw_connection()) as raw:  # only a script runs the pragma to its end
+            cursor = raw.cursor()
+            try:
+                cursor.executescript(vacuum)
+                return bool(cursor.execute("PRAGMA freelist_count").fetchone()[0] < free)
+            except sqlite3.Error as error:
+                raise OperationalError(vacuum, None, error) from error
 
     def close(self) -> None:
         """Gives all connections back."""

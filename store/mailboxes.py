@@ -7,7 +7,6 @@ folder's MODSEQ, by which other sessions and processes find it (`poll`, then `ch
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,23 +14,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from store.entries import chunks, raise_counters, remove
-from store.folders import INBOX, joined
+from store import copying
+from store.entries import chunks, message_pks, raise_counters, remove
+from store.errors import NoFolder, NotAllowed
+from store.flagging import store_own, store_shared
+from store.folders import INBOX
 from store.imap.columns import DELETED, AccountEntry, Changes, Entry
 from store.imap.roles import FlagChange
 from store.quarantine import Quarantine
-from store.schema import account_flags, accounts, corrections, entries, expunged, folders, messages
+from store.schema import account_flags, accounts, entries, expunged, folders, messages
 
 LOAD_CHUNK = 50_000
 CHANGE_CHUNK = 2_000  # messages changed in one transaction
-
-
-class NoFolder(LookupError):
-    """There is no folder of that name."""
-
-
-class NotAllowed(Exception):
-    """The quarantine does not do that; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +149,7 @@ class Mailboxes:
         Raises OSError, DamagedFrame.
         """
         with self._index.read() as connection:
-            pks = _message_pks(connection, _find(connection, name).pk, uids)
+            pks = message_pks(connection, _find(connection, name).pk, uids)
         by_pk: dict[int, list[int]] = {}
         for uid, pk in pks.items():
             by_pk.setdefault(pk, []).append(uid)
@@ -166,16 +160,6 @@ class Mailboxes:
     def fetch_bytes(self, name: str, uid: int) -> bytes | None:
         """One message as it is shown; None if it has gone. Raises OSError, DamagedFrame."""
         return next((shown for _, shown in self.shown(name, [uid])), None)
-
-    def ids(self, name: str, uids: Iterable[int]) -> dict[int, str]:
-        """Journal ids by UID, for logs."""
-        with self._index.read() as connection:
-            pks = _message_pks(connection, _find(connection, name).pk, uids)
-            ids: dict[int, str] = {}
-            for piece in chunks(set(pks.values())):
-                query = sa.select(messages.c.pk, messages.c.id).where(messages.c.pk.in_(piece))
-                ids |= dict(connection.execute(query).all())
-        return {uid: ids[pk] for uid, pk in pks.items() if pk in ids}
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -192,27 +176,24 @@ class Mailboxes:
             with self._index.write() as connection:
                 _, modseq = raise_counters(connection, folder.pk)
                 if change.touches_shared:
-                    shared += _store_shared(connection, folder.pk, piece, change, modseq)
+                    shared += store_shared(connection, folder.pk, piece, change, modseq)
                 if change.set_bits or change.clear_bits:
-                    own += _store_own(connection, folder.pk, account, piece, change, modseq)
+                    own += store_own(connection, folder.pk, account, piece, change, modseq)
         return Changes(modseq, folder.uidnext, shared, (), {account: own})
 
     def copy(self, name: str, account: str, uids: Sequence[int], target: str) -> list[tuple[int, int]]:
-        """Show messages in another folder too; returns (UID, new UID), ascending. Raises NotAllowed for INBOX.
+        """Show messages in another folder too, all or none (RFC 3501 section 6.4.7); a correction.
 
-        Flags, keywords and internal date go with it (RFC 3501 section 6.4.7); recorded as a correction.
+        Returns (UID, new UID), ascending. Raises NotAllowed for INBOX.
         """
         with self._index.write() as connection:
-            return _copy(connection, _find(connection, name), account, uids, target, "copy")
+            return _copied(connection, name, target, uids, account, "copy")
 
     def move(self, name: str, account: str, uids: Sequence[int], target: str) -> list[tuple[int, int]]:
         """As `copy`, and the old entries go (RFC 6851). Raises NotAllowed for INBOX and the folder itself."""
         with self._index.write() as connection:
-            folder = _find(connection, name)
-            if _find(connection, target).pk == folder.pk:
-                raise NotAllowed("the messages are there already")
-            pairs = _copy(connection, folder, account, uids, target, "move")
-            remove(connection, folder.pk, [uid for uid, _ in pairs])
+            pairs = _copied(connection, name, target, uids, account, "move")
+            remove(connection, _find(connection, name).pk, [uid for uid, _ in pairs])
         return pairs
 
     def expunge(self, name: str, account: str, uids: Collection[int] | None = None, *, held: bool = False) -> list[int]:
@@ -288,120 +269,16 @@ def _find(connection: Connection, name: str) -> Folder:
     return _folder(row)
 
 
-def _message_pks(connection: Connection, folder_pk: int, uids: Iterable[int]) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for piece in chunks(uids):
-        query = sa.select(entries.c.uid, entries.c.message_pk)
-        here = sa.and_(entries.c.folder_pk == folder_pk, entries.c.uid.in_(piece))
-        found |= dict(connection.execute(query.where(here)).all())
-    return found
-
-
-def _store_shared(
-    connection: Connection, folder_pk: int, uids: Sequence[int], change: FlagChange, modseq: int
-) -> list[Entry]:
-    e = entries.c
-    added, removed = set(change.add), {word.lower() for word in change.remove}
-    changed: list[Entry] = []
-    for piece in chunks(uids):
-        here = sa.and_(e.folder_pk == folder_pk, e.uid.in_(piece))
-        rows = connection.execute(sa.select(e.uid, e.received_s, e.shown_bytes, e.flagged, e.keywords).where(here))
-        for uid, received_s, size, flagged, keywords in rows.all():
-            new_flagged = flagged if change.flagged is None else change.flagged
-            words = [] if change.replace_keywords else keywords.split()
-            present = {word.lower() for word in words}
-            words = [w for w in words if w.lower() not in removed] + [w for w in added if w.lower() not in present]
-            new = joined(words)
-            if (new_flagged, new) != (flagged, keywords):
-                changed.append((uid, received_s, size, new_flagged, new))
-    if changed:
-        one = sa.and_(e.folder_pk == folder_pk, e.uid == sa.bindparam("one"))
-        update = (
-            sa.update(entries).where(one).values(flagged=sa.bindparam("f"), keywords=sa.bindparam("k"), modseq=modseq)
-        )
-        connection.execute(update, [{"one": uid, "f": f, "k": k} for uid, _, _, f, k in changed])
-    return changed
-
-
-def _store_own(
-    connection: Connection, folder_pk: int, account: str, uids: Sequence[int], change: FlagChange, modseq: int
-) -> list[AccountEntry]:
-    account_pk = connection.execute(sa.select(accounts.c.pk).where(accounts.c.name == account)).scalar_one_or_none()
-    if account_pk is None:
-        raise NotAllowed("the account has been removed")
-    f = account_flags.c
-    new: list[AccountEntry] = []
-    known: set[int] = set()
-    for piece in chunks(uids):
-        here = sa.and_(f.account_pk == account_pk, f.folder_pk == folder_pk, f.uid.in_(piece))
-        before = dict(connection.execute(sa.select(f.uid, f.bits).where(here)).all())
-        known |= before.keys()
-        for uid in _message_pks(connection, folder_pk, piece):
-            bits = (before.get(uid, 0) | change.set_bits) & ~change.clear_bits
-            if bits != before.get(uid, 0):
-                new.append((uid, bits))
-    # A row stays when its last bit goes: other sessions of the account learn of it by its MODSEQ.
-    key = {"account_pk": account_pk, "folder_pk": folder_pk, "modseq": modseq}
-    if rows := [key | {"uid": uid, "bits": bits} for uid, bits in new if uid not in known]:
-        connection.execute(sa.insert(account_flags), rows)
-    if rows := [{"one": uid, "b": bits} for uid, bits in new if uid in known]:
-        one = sa.and_(f.account_pk == account_pk, f.folder_pk == folder_pk, f.uid == sa.bindparam("one"))
-        connection.execute(sa.update(account_flags).where(one).values(bits=sa.bindparam("b"), modseq=modseq), rows)
-    return new
-
-
-def _copy(
-    connection: Connection, folder: Folder, account: str, uids: Sequence[int], target_name: str, action: str
+def _copied(
+    connection: Connection, name: str, target_name: str, uids: Sequence[int], account: str, action: str
 ) -> list[tuple[int, int]]:
-    target = _find(connection, target_name)
+    source, target = _find(connection, name), _find(connection, target_name)
     if target.name == INBOX:
         raise NotAllowed("INBOX stays empty")
-    e = entries.c
-    rows: list[Any] = []
-    query = sa.select(e.uid, e.message_pk, e.received_s, e.shown_bytes, e.flagged, e.keywords)
-    for piece in chunks(sorted(uids)):
-        rows += connection.execute(query.where(e.folder_pk == folder.pk, e.uid.in_(piece)).order_by(e.uid)).all()
-    if not rows:
-        return []
-    first, modseq = raise_counters(connection, target.pk, uids=len(rows), messages_by=len(rows))
-    pairs = [(row.uid, first + number) for number, row in enumerate(rows)]
-    new = dict(pairs)
-    connection.execute(
-        sa.insert(entries),
-        [{**row._asdict(), "folder_pk": target.pk, "uid": new[row.uid], "modseq": modseq} for row in rows],
-    )
-    f = account_flags.c
-    for uid_piece in chunks(new):
-        here = sa.and_(f.folder_pk == folder.pk, f.uid.in_(uid_piece), f.bits != 0)
-        flags = connection.execute(sa.select(f.account_pk, f.uid, f.bits).where(here)).all()
-        if flags:
-            copies = [
-                {"account_pk": pk, "folder_pk": target.pk, "uid": new[uid], "bits": bits, "modseq": modseq}
-                for pk, uid, bits in flags
-            ]
-            connection.execute(sa.insert(account_flags), copies)
-    if target.pk != folder.pk:
-        _record(connection, [row.message_pk for row in rows], account, action, folder.name, target.name)
-    return pairs
-
-
-def _record(
-    connection: Connection, message_pks: Iterable[int], account: str, action: str, source: str, target: str
-) -> None:
-    """Remember that an analyst disagreed with the classifier."""
-    m = messages.c
-    now_ns = time.time_ns()
-    for piece in chunks(message_pks):
-        query = sa.select(m.id, m.kind, m.category, m.reason).where(m.pk.in_(piece))
-        rows = [
-            {
-                **row._asdict(),
-                "at_ns": now_ns,
-                "account": account,
-                "action": action,
-                "from_folder": source,
-                "to_folder": target,
-            }
-            for row in connection.execute(query)
-        ]
-        connection.execute(sa.insert(corrections), rows)
+    if action == "move" and target.pk == source.pk:
+        raise NotAllowed("the messages are there already")
+    copied = copying.copy(connection, source.pk, target.pk, uids)
+    if target.pk != source.pk:
+        pks = [one.message_pk for one in copied]
+        copying.record(connection, pks, account=account, action=action, from_folder=source.name, to_folder=target.name)
+    return [(one.uid, one.new_uid) for one in copied]

@@ -221,9 +221,9 @@ class SegmentWriter:
 
     def _begin(self, key: tuple[str, str]) -> _OpenSegment:
         day, kept = key
-        if key in self._open:
-            if key in self._dirty:  # its last frames are not written yet
-                self.sync()
+        if key in self._dirty:  # its last frames are not written yet
+            self.sync()
+        if key in self._open:  # `sync` may have closed it
             self._close(key)
         parent = self.directory / day
         for path in (self.directory, parent):

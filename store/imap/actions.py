@@ -6,7 +6,6 @@ Each function sends its untagged responses and gives the tagged reply. Roles are
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from classifier.mime.encodings import codec
 from store.imap.grammar import Copy, Expunge, Store
@@ -14,20 +13,18 @@ from store.imap.response import uid_set
 from store.imap.roles import flag_change
 from store.imap.search import BadCharset, Snapshot, decode, matches
 from store.imap.search_keys import Search
-
-if TYPE_CHECKING:
-    from store.imap.session import Session
-    from store.imap.view import View
+from store.imap.selected import Selected
+from store.imap.view import View
 
 _CHUNK = 2_000
+COPY_LIMIT = 20_000  # the index is locked for a second or two
 _READ_ONLY = b"NO [READ-ONLY] the mailbox was opened with EXAMINE"
 _NOT_ALLOWED = b"NO [NOPERM] not allowed for this account"
 
 
-async def search(s: Session, request: Search, tag: bytes, *, uid: bool) -> bytes:
+async def search(s: Selected, request: Search, tag: bytes, *, uid: bool) -> bytes:
     """SEARCH, with the RESULT options of RFC 4731."""
     view = s.view
-    assert view is not None
     charset = codec(request.charset)
     if charset is None:
         raise BadCharset(request.charset)
@@ -68,10 +65,9 @@ def _uids(view: View, request: Store | Copy, *, uid: bool) -> list[int]:
     return [view.uids[i] for i in indices if view.position(i) >= 0]
 
 
-async def store(s: Session, request: Store, *, uid: bool) -> bytes:
+async def store(s: Selected, request: Store, *, uid: bool) -> bytes:
     """STORE: what the role does not allow is left alone; PERMANENTFLAGS said so."""
     view = s.view
-    assert view is not None
     if view.read_only:
         return _READ_ONLY
     change = flag_change(s.role, request.sign, request.flags)
@@ -95,10 +91,12 @@ def _flag_lines(view: View, uids: Sequence[int], *, uid: bool) -> Iterator[bytes
             yield b"* %d FETCH (%bFLAGS %b)\r\n" % (view.index(one) + 1, prefix, view.flags(position))
 
 
-async def copy(s: Session, request: Copy, *, uid: bool, move: bool) -> bytes:
-    """COPY and MOVE (RFC 6851), with COPYUID (RFC 4315)."""
+async def copy(s: Selected, request: Copy, *, uid: bool, move: bool) -> bytes:
+    """COPY and MOVE (RFC 6851), with COPYUID (RFC 4315).
+
+    COPY does all or nothing (RFC 3501 section 6.4.7), so its size is bounded; MOVE goes on in pieces.
+    """
     view = s.view
-    assert view is not None
     if not s.role.shared:
         return _NOT_ALLOWED
     if move and view.read_only:
@@ -108,7 +106,14 @@ async def copy(s: Session, request: Copy, *, uid: bool, move: bool) -> bytes:
     uids = _uids(view, request, uid=uid)
     if not uids:
         return b"OK nothing to do"
-    uidvalidity, pairs = await s.backend.copy(view.columns, view.account, uids, request.name, move=move)
+    if len(uids) > COPY_LIMIT and not move:
+        return b"NO [LIMIT] copy at most %d messages at a time" % COPY_LIMIT
+    pairs: list[tuple[int, int]] = []
+    size = _CHUNK if move else COPY_LIMIT
+    for start in range(0, len(uids), size):
+        chunk = uids[start : start + size]
+        uidvalidity, some = await s.backend.copy(view.columns, view.account, chunk, request.name, move=move)
+        pairs += some
     if not pairs:
         return b"NO [EXPUNGEISSUED] the messages have gone"
     sets = uid_set([old for old, _ in pairs]), uid_set([new for _, new in pairs])
@@ -120,10 +125,9 @@ async def copy(s: Session, request: Copy, *, uid: bool, move: bool) -> bytes:
     return b"OK moved"
 
 
-async def expunge(s: Session, request: Expunge) -> bytes:
+async def expunge(s: Selected, request: Expunge) -> bytes:
     r"""EXPUNGE of what this account marked as deleted; what is `\Flagged` only if the role allows it."""
     view = s.view
-    assert view is not None
     if view.read_only:
         return _READ_ONLY
     if not s.role.shared:

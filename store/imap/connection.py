@@ -38,7 +38,7 @@ class Limits:
 
 
 class Connection:
-    """Runs from the greeting to the end of one connection. Implements `Output` and `Lines` for its session."""
+    """Runs from the greeting to the end of one connection; its session's `Output` and `Lines`."""
 
     def __init__(
         self,
@@ -77,6 +77,10 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         """Write; wait while the client is behind. Raises ConnectionError where it stays so for too long."""
+        if len(data) > _BUFFER_BYTES:  # in slices, or the transport would hold a copy of it
+            for start in range(0, len(data), _BUFFER_BYTES):
+                await self.send(data[start : start + _BUFFER_BYTES])
+            return
         self._writer.write(data)
         if self._writer.transport.is_closing():
             raise ConnectionResetError("the connection is closed")
@@ -143,7 +147,7 @@ class Connection:
             await self.bye("the server is stopping, or your account has changed")
             raise
         finally:
-            await self.session.leave()
+            self.session.leave()
             self._writer.close()
 
     async def bye(self, why: str) -> None:

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from store.imap.columns import SEEN
 from store.imap.grammar import Fetch, FetchItem
 from store.imap.mime import Part, parse
 from store.imap.response import internal_date, literal
 from store.imap.roles import FlagChange
+from store.imap.selected import Selected
 from store.imap.structure import Section, body, section
+from store.imap.view import View
 
-if TYPE_CHECKING:
-    from store.imap.session import Session
-    from store.imap.view import View
+log = structlog.get_logger("imap")
 
 _LIGHT = frozenset({"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE"})
 _INDEXED = _LIGHT | {"ENVELOPE", "BODYSTRUCTURE"}
-_LIGHT_CHUNK, _INDEXED_CHUNK, _WHOLE_CHUNK = 2_000, 200, 16
+_LIGHT_CHUNK, _INDEXED_CHUNK, _WHOLE_CHUNK = 2_000, 200, 64
 _WHOLE_CHUNK_BYTES = 1_000_000  # of messages in memory at once, unless one alone is larger
 _LARGE_BYTES = 100_000  # messages from here on are taken apart in a thread, and sent a value at a time
 _SECTIONS = {
@@ -33,24 +35,29 @@ _SECTIONS = {
 }
 
 
-async def run(s: Session, request: Fetch, *, uid: bool) -> bytes:
+async def run(s: Selected, request: Fetch, *, uid: bool) -> bytes:
     """Send all responses of one FETCH; gives its tagged reply."""
     view = s.view
-    assert view is not None
     items = list(dict.fromkeys(_SECTIONS.get(item.name, item) for item in request.items))
     if uid and not any(item.name == "UID" for item in items):
         items.insert(0, FetchItem("UID"))
     names = {item.name for item in items}
     marks = any(item.section is not None and not item.peek for item in items) and not view.read_only
-    missing = False
+    missing: list[int] = []
     for indices in _chunks(view, view.resolve(request.messages, uid=uid), names):
         present, positions = view.present(indices)
-        missing = missing or len(present) < len(indices)
+        if len(present) < len(indices):
+            missing += set(indices).difference(present)
         if names <= _LIGHT:
             await s.out.send(_light(view, items, present, positions))
         else:
-            missing |= not await _heavy(s, view, items, list(zip(present, positions, strict=True)), names, marks=marks)
-    return b"OK [EXPUNGEISSUED] some of the messages have gone" if missing else b"OK done"
+            missing += await _heavy(s, view, items, list(zip(present, positions, strict=True)), names, marks=marks)
+    if not missing:
+        return b"OK done"
+    await s.backend.refresh(view.columns)
+    if any(view.position(index) >= 0 for index in missing):
+        return b"NO [UNAVAILABLE] some of the messages cannot be read"
+    return b"OK [EXPUNGEISSUED] some of the messages have gone"
 
 
 def _chunks(view: View, spans: Sequence[range], names: set[str]) -> Iterator[Sequence[int]]:
@@ -111,15 +118,15 @@ _COLUMN_VALUES: dict[str, Callable[[View, Sequence[int]], list[bytes]]] = {
 
 
 async def _heavy(
-    s: Session,
+    s: Selected,
     view: View,
     items: Sequence[FetchItem],
     present: Sequence[tuple[int, int]],
     names: set[str],
     *,
     marks: bool,
-) -> bool:
-    """Responses that need the index or the messages; False where one of them has gone meanwhile."""
+) -> list[int]:
+    """Responses that need the index or the messages; gives the indices of those that are not to be had."""
     columns = view.columns
     uids = [columns.uids[p] for _, p in present]
     envelopes: Mapping[int, tuple[bytes, bytes]] = {}
@@ -133,16 +140,16 @@ async def _heavy(
         bits = columns.accounts[view.account].bits
         unseen = [uid for uid in uids if (p := columns.position(uid)) >= 0 and not bits[p] & SEEN]
         if unseen:
-            await s.backend.store(columns, view.account, unseen, FlagChange(set_bits=SEEN))
+            await _mark_seen(s, unseen)
             flagged.update(unseen)
-    complete = True
+    missing: list[int] = []
     for (index, _), uid in zip(present, uids, strict=True):
         position = columns.position(uid)
         absent = (not names <= _INDEXED and uid not in texts) or (
             bool(names & {"ENVELOPE", "BODYSTRUCTURE"}) and uid not in envelopes
         )
         if position < 0 or absent:
-            complete = False
+            missing.append(index)
             continue
         wanted = [*items, FetchItem("FLAGS")] if uid in flagged and "FLAGS" not in names else items
         shown = Shown(texts.get(uid, b""))
@@ -155,11 +162,19 @@ async def _heavy(
                 pieces.clear()
                 work = partial(_value, view, item, position, envelopes.get(uid), shown)
                 value = await s.backend.run(work)
-            pieces += (b" " if number else b"", value)
+            pieces += (b" ", value) if number else (value,)
         await s.out.send(b"".join((*pieces, b")\r\n")))
     if flagged:
-        await s.tell(expunge=False, told=flagged)
-    return complete
+        await s.tell(expunge=False, uid="UID" in names, told=flagged)
+    return missing
+
+
+async def _mark_seen(s: Selected, uids: Sequence[int]) -> None:
+    r"""Set `\Seen`; where the index cannot be written (a full disk) there is still mail to be read."""
+    try:
+        await s.backend.store(s.view.columns, s.view.account, uids, FlagChange(set_bits=SEEN))
+    except SQLAlchemyError as error:
+        log.warning("seen_not_kept", error=type(error).__name__)
 
 
 class Shown:
@@ -191,7 +206,7 @@ def _section(item: FetchItem, shown: Shown) -> bytes:
     """A section's bytes under the name that the client asked for (RFC 3501 section 7.4.2)."""
     assert item.section is not None
     label = item.name.encode() if item.name.startswith("RFC822") else b"BODY[%b]" % bytes(item.section)
-    data = section(shown.raw, item.section, shown.tree) if item.section != Section() else shown.raw
+    data = section(shown.raw, item.section, shown.tree if item.section.path else None)
     if item.partial is not None:
         offset, count = item.partial
         label += b"<%d>" % offset

@@ -188,9 +188,9 @@ class ImapServer:
         """Operator commands: `sessions`. Raises CommandError."""
         if name == "sessions":
             found = [
-                {"peer": c.peer, "account": c.session.account, "folder": v.columns.name if v else None}
+                {"peer": c.peer, "account": c.session.account, "folder": box.view.columns.name if box else None}
                 for c in self._connections
-                for v in (c.session.view,)
+                for box in (c.session.selected,)
             ]
             return {"sessions": found}
         raise CommandError(f"imap: unknown command {name}")

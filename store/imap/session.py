@@ -1,18 +1,21 @@
 """One connection's state machine: what a client may do when, and what it is told (RFC 3501 section 3).
 
 A session takes commands from `connection.py` one at a time and writes through `Output`; it knows no socket. The
-work on the selected mailbox is in `fetch.py` and `actions.py`. Whatever a command meets ends as one tagged reply.
+work on the selected mailbox (`selected.py`) is in `fetch.py` and `actions.py`. Whatever a command meets ends as one
+tagged reply.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
+from store.errors import NoFolder, NotAllowed
 from store.imap import actions, fetch
 from store.imap.backend import Backend
 from store.imap.grammar import (
@@ -34,8 +37,8 @@ from store.imap.roles import ROLES, Role
 from store.imap.scanner import ImapSyntaxError
 from store.imap.search import BadCharset
 from store.imap.search_keys import Search
+from store.imap.selected import Output, Selected
 from store.imap.view import View
-from store.mailboxes import NoFolder, NotAllowed
 
 log = structlog.get_logger("imap")
 
@@ -52,13 +55,6 @@ class Bad(Exception):
 
 class Closing(Exception):
     """The connection is to be ended, with a BYE that says why."""
-
-
-class Output(Protocol):
-    """Where responses go."""
-
-    async def send(self, data: bytes) -> None:
-        """Write, and wait while the client is slow; raises ConnectionError when it is too slow or gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ _NO_EXPUNGE_DURING = frozenset({"FETCH", "STORE", "SEARCH"})  # RFC 3501 section
 
 
 class Session:
-    """See the module docstring. `account` is None before login; `view` is the selected mailbox."""
+    """See the module docstring. `account` is None before login."""
 
     def __init__(self, backend: Backend, output: Output, gate: Gate) -> None:
         self.backend = backend
@@ -89,7 +85,7 @@ class Session:
         self.gate = gate
         self.account: str | None = None
         self.role: Role = ROLES["reader"]
-        self.view: View | None = None
+        self.selected: Selected | None = None
         self.over = False
         self.wants_tls = False
 
@@ -126,11 +122,14 @@ class Session:
             done = b"NO [CANNOT] " + text(str(refusal))
         except (ConnectionError, Closing):
             raise
+        except (SQLAlchemyError, OSError) as error:  # the index is locked, full or damaged
+            log.error("index_unavailable", command=name, error=type(error).__name__)
+            done = b"NO [UNAVAILABLE] the quarantine cannot be read or changed now; try again"
         except Exception:
             log.exception("command_failed", command=name)
             done = b"NO [SERVERBUG] internal error, it has been logged"
-        if self.view is not None and name not in ("SELECT", "EXAMINE"):
-            await self.tell(expunge=command.uid or name not in _NO_EXPUNGE_DURING, uid=command.uid)
+        if self.selected is not None and name not in ("SELECT", "EXAMINE"):
+            await self.selected.tell(expunge=command.uid or name not in _NO_EXPUNGE_DURING, uid=command.uid)
         await self.out.send(b"%b %b\r\n" % (command.tag, done))
 
     def _allow(self, name: str) -> None:
@@ -139,21 +138,20 @@ class Session:
             return
         if (self.account is None) != (name in _BEFORE_LOGIN):
             raise Bad("log in first" if self.account is None else "already logged in")
-        if name in _SELECTED and self.view is None:
+        if name in _SELECTED and self.selected is None:
             raise Bad("no mailbox selected")
 
-    async def tell(self, *, expunge: bool, uid: bool = False, told: Iterable[int] = ()) -> None:
-        """Send what has changed in the selected mailbox."""
-        if self.view is not None:
-            news = b"".join(self.view.news(expunge=expunge, uid=uid, told=told))
-            if news:
-                await self.out.send(news)
+    @property
+    def box(self) -> Selected:
+        """The selected mailbox; `_allow` has seen to it that there is one."""
+        assert self.selected is not None
+        return self.selected
 
-    async def leave(self) -> None:
+    def leave(self) -> None:
         """Give the selected mailbox up."""
-        view, self.view = self.view, None
-        if view is not None:
-            self.backend.release(view.columns, view.account)
+        selected, self.selected = self.selected, None
+        if selected is not None:
+            selected.leave()
 
 
 class Lines(Protocol):
@@ -172,13 +170,13 @@ async def _capability(s: Session, _command: Command, _lines: Lines) -> bytes:
 
 
 async def _noop(s: Session, _command: Command, _lines: Lines) -> bytes:
-    if s.view is not None:
-        await s.backend.refresh(s.view.columns)
+    if s.selected is not None:
+        await s.backend.refresh(s.selected.view.columns)
     return b"OK done"
 
 
 async def _logout(s: Session, _command: Command, _lines: Lines) -> bytes:
-    await s.leave()
+    s.leave()
     s.over = True
     await s.out.send(b"* BYE until next time\r\n")
     return b"OK done"
@@ -274,11 +272,12 @@ async def _status(s: Session, command: Command, _lines: Lines) -> bytes:
 
 async def _select(s: Session, command: Command, _lines: Lines) -> bytes:
     assert isinstance(command.arguments, Mailbox)
-    await s.leave()
+    s.leave()
     account = s.account or ""
     columns = await s.backend.acquire(command.arguments.name, account)
     read_only = command.name == "EXAMINE"
-    s.view = view = View(columns, account, read_only=read_only)
+    view = View(columns, account, read_only=read_only)
+    s.selected = Selected(view, s.role, s.backend, s.out)
     bits = columns.accounts[account].bits
     unseen = next((n for n, b in enumerate(bits, 1) if not b & 1), 0)
     lines = [*view.flag_lines()]
@@ -294,10 +293,10 @@ async def _select(s: Session, command: Command, _lines: Lines) -> bytes:
 
 async def _close(s: Session, command: Command, _lines: Lines) -> bytes:
     """CLOSE expunges without a word; UNSELECT (RFC 3691) does not."""
-    view = s.view
-    if command.name == "CLOSE" and view is not None and not view.read_only and s.role.shared:
+    view = s.box.view
+    if command.name == "CLOSE" and not view.read_only and s.role.shared:
         await s.backend.expunge(view.columns, view.account, None, held=s.role.expunge_held)
-    await s.leave()
+    s.leave()
     return b"OK closed"
 
 
@@ -305,13 +304,13 @@ async def _idle(s: Session, _command: Command, lines: Lines) -> bytes:
     """IDLE (RFC 2177): news are sent as they come, until DONE."""
     await s.out.send(b"+ idling\r\n")
     while True:
-        view = s.view
-        if view is None:
+        if s.selected is None:
             line: bytes | None = await lines.line()
         else:
-            known = view.columns.version  # before telling: more may happen while the client is slow
-            await s.tell(expunge=True)
-            line = await lines.line_or(view.columns.wait_beyond(known))
+            columns = s.selected.view.columns
+            known = columns.version  # before telling: more may happen while the client is slow
+            await s.selected.tell(expunge=True)
+            line = await lines.line_or(columns.wait_beyond(known))
         if line is not None:
             if line.upper() != b"DONE":
                 raise Bad("DONE expected")
@@ -329,27 +328,27 @@ async def _cannot(_s: Session, _command: Command, _lines: Lines) -> bytes:
 
 async def _fetch(s: Session, command: Command, _lines: Lines) -> bytes:
     assert isinstance(command.arguments, Fetch)
-    return await fetch.run(s, command.arguments, uid=command.uid)
+    return await fetch.run(s.box, command.arguments, uid=command.uid)
 
 
 async def _search(s: Session, command: Command, _lines: Lines) -> bytes:
     assert isinstance(command.arguments, Search)
-    return await actions.search(s, command.arguments, command.tag, uid=command.uid)
+    return await actions.search(s.box, command.arguments, command.tag, uid=command.uid)
 
 
 async def _store(s: Session, command: Command, _lines: Lines) -> bytes:
     assert isinstance(command.arguments, Store)
-    return await actions.store(s, command.arguments, uid=command.uid)
+    return await actions.store(s.box, command.arguments, uid=command.uid)
 
 
 async def _copy(s: Session, command: Command, _lines: Lines) -> bytes:
     assert isinstance(command.arguments, Copy)
-    return await actions.copy(s, command.arguments, uid=command.uid, move=command.name == "MOVE")
+    return await actions.copy(s.box, command.arguments, uid=command.uid, move=command.name == "MOVE")
 
 
 async def _expunge(s: Session, command: Command, _lines: Lines) -> bytes:
     assert isinstance(command.arguments, Expunge)
-    return await actions.expunge(s, command.arguments)
+    return await actions.expunge(s.box, command.arguments)
 
 
 Handler = Callable[[Session, Command, Lines], Awaitable[bytes]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from store.imap.addresses import Address, parse_addresses
-from store.imap.mime import Parameters, Part, field_lines, parse, split_value
+from store.imap.mime import Parameters, Part, field_lines, header_end, parse, split_value
 from store.imap.response import astring, nstring, parenthesized, string
 
 
@@ -60,8 +60,8 @@ def body(shown: bytes, root: Part) -> bytes:
 
 def section(shown: bytes, wanted: Section, root: Part | None = None) -> bytes | None:
     """The bytes of a section; None (NIL) where the message has no such part. `root` is the tree, where known."""
-    if not wanted.path and not wanted.text:
-        return shown
+    if not wanted.path:
+        return _whole_section(shown, wanted)
     part = _find(root or parse(shown), wanted.path)
     if part is None:
         return None
@@ -69,14 +69,20 @@ def section(shown: bytes, wanted: Section, root: Part | None = None) -> bytes | 
         return shown[part.body : part.end]
     if wanted.text == "MIME":
         return shown[part.start : part.body]
-    if wanted.path:  # HEADER and TEXT below the top are those of an enclosed message
-        if not part.is_message:
-            return None
-        part = part.parts[0]
+    if not part.is_message:  # HEADER and TEXT below the top are those of an enclosed message
+        return None
+    enclosed = part.parts[0]
+    return _whole_section(shown[enclosed.start : enclosed.end], wanted)
+
+
+def _whole_section(message: bytes, wanted: Section) -> bytes:
+    """A section of a message as a whole, for which its parts need not be known."""
+    if not wanted.text:
+        return message
+    body_at = header_end(message, 0, len(message))
     if wanted.text == "TEXT":
-        return shown[part.body : part.end]
-    header = shown[part.start : part.body]
-    return header if wanted.text == "HEADER" else _some_fields(header, wanted)
+        return message[body_at:]
+    return message[:body_at] if wanted.text == "HEADER" else _some_fields(message[:body_at], wanted)
 
 
 def _some_fields(header: bytes, wanted: Section) -> bytes:

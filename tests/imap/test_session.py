@@ -8,7 +8,9 @@ import re
 
 import pytest
 
+from store.imap.roles import FlagChange
 from store.imap.server import ImapServer
+from store.mailboxes import Mailboxes
 from tests.imap.conftest import Connect
 from tests.support.imap import PASSWORD, Client, Filled, serve
 from tests.support.store import bounce
@@ -299,3 +301,49 @@ async def test_crowds_are_turned_away(filled: Filled) -> None:
     writer.close()
     await first.close()
     await server.stop()
+
+
+async def test_moves_go_in_pieces_and_copies_are_bounded(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.imap.actions._CHUNK", 2)
+    monkeypatch.setattr("store.imap.actions.COPY_LIMIT", 3)
+    c = await connect("anna")
+    await c.ok(HARD)
+    assert (await c.ask(b"COPY 1:4 Replies"))[-1] == b" NO [LIMIT] copy at most 3 messages at a time"
+    assert b"[COPYUID" in (await c.ask(b"COPY 1:3 Replies"))[-1]
+    copyuid, *gone = await c.ok(b"MOVE 1:* Complaints")
+    assert re.fullmatch(rb"\* OK \[COPYUID \d+ 1:5 1:5\] moved", copyuid)
+    assert gone == [b"* %d EXPUNGE" % n for n in (5, 4, 3, 2, 1)]
+    assert await c.ok(b"STATUS Complaints (MESSAGES)") == [b"* STATUS Complaints (MESSAGES 5)"]
+
+
+async def test_keywords_of_a_message_are_bounded(connect: Connect) -> None:
+    c = await connect("anna")
+    await c.ok(HARD)
+    await c.ok(b"STORE 1 FLAGS.SILENT (%b)" % b" ".join(b"k%d" % n for n in range(100)))
+    assert (await c.ask(b"STORE 1 +FLAGS (one.more)"))[-1].startswith(b" NO [CANNOT]")
+    await c.ok(b"STORE 1 -FLAGS.SILENT (k7)")
+    await c.ok(b"STORE 1 +FLAGS.SILENT (one.more)")
+
+
+async def test_who_was_away_too_long_is_told_all_the_same(
+    connect: Connect, filled: Filled, server: ImapServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index has forgotten what was expunged: the folder is compared."""
+    monkeypatch.setattr("store.entries.EXPUNGED_KEPT", 1)
+    monkeypatch.setattr("store.entries.EXPUNGED_SLACK", 0)
+    c = await connect("anna")
+    await c.ok(HARD)
+    other = Mailboxes(filled.quarantine)
+    before = other.poll()["Bounces/Hard"]
+    async with server._backend._lock("Bounces/Hard"):  # the watcher must not hear of it step by step
+        for uid in (2, 4):
+            other.store("Bounces/Hard", "anna", [uid], FlagChange(set_bits=4))
+            assert other.expunge("Bounces/Hard", "anna", [uid]) == [uid]
+        other.store("Bounces/Hard", "anna", [3], FlagChange(set_bits=1, add=("$New",)))
+        filled.file(bounce(b"late@example.org"))
+    assert other.changes("Bounces/Hard", before) is None
+    told = await c.ok(b"NOOP")
+    assert [line for line in told if b"EXPUNGE" in line] == [b"* 4 EXPUNGE", b"* 2 EXPUNGE"]
+    assert b"* 4 EXISTS" in told
+    assert any(line.startswith(b"* 2 FETCH (FLAGS (\\Seen") and b"$New" in line for line in told)
+    assert await c.ok(b"UID SEARCH ALL") == [b"* SEARCH 1 3 5 6"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from proxy.journal import Entry
 from store.accounts import Accounts
@@ -17,9 +18,10 @@ from store.filing import BatchFiler
 from store.imap.roles import FlagChange
 from store.mailboxes import Mailboxes
 from store.quarantine import NotThere, Quarantine
-from store.schema import segments
+from store.schema import expunged, segments
+from store.segments import DamagedFrame
 from store.settings import DAY_S, Retention
-from tests.support.store import bounce, filing, make_entry, settings_for
+from tests.support.store import bounce, check_books, filing, make_entry, settings_for
 
 HARD, OTHER = "Bounces/Hard", "Replies"
 NOW_S = int(time.time())
@@ -200,3 +202,65 @@ def test_the_index_shrinks(store: Store) -> None:
     assert store.expire() == 3000
     with store.quarantine.index.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA page_count").scalar_one() < before * 0.6
+
+
+def test_an_unreadable_message_keeps_nothing_else_on_disk(store: Store) -> None:
+    """Neither one that is damaged nor a file that has gone stops a pass."""
+    damaged, _, whole = store.file(3, days_old=2)
+    store.file(40, days_old=2)
+    store.mailboxes.store(HARD, "ann", [1, 3], FlagChange(flagged=True))
+    (first,) = {path for path in (store.path / "quarantine").rglob("*.seg") if damaged.id.encode() in path.read_bytes()}
+    content = bytearray(first.read_bytes())
+    content[content.index(damaged.id.encode()) + 60] ^= 0xFF
+    first.write_bytes(content)
+    assert store.expire() == 41
+    assert store.quarantine.original(whole.id)
+    with pytest.raises(DamagedFrame):
+        store.quarantine.original(damaged.id)
+    first.unlink()
+    assert store.expire() == 0
+    store.mailboxes.store(HARD, "ann", [1, 3], FlagChange(flagged=False))
+    store.hands.sleep(3600)
+    assert store.expire() == 2
+    assert store.disk_bytes() == 0
+    check_books(store.quarantine)
+
+
+def test_what_analysts_removed_is_given_back_before_its_time(store: Store) -> None:
+    new = store.file(40)
+    before = store.disk_bytes()
+    store.mailboxes.store(HARD, "ann", range(1, 38), FlagChange(set_bits=4))
+    assert len(store.mailboxes.expunge(HARD, "ann")) == 37
+    store.filer.segments.close()  # as at the end of the day
+    assert store.expire() == 0
+    assert store.disk_bytes() < before * 0.2
+    assert store.quarantine.original(new[39].id)
+    with store.quarantine.index.read() as connection:
+        (kept,) = {tuple(row) for row in connection.execute(sa.select(segments.c.retention_class, segments.c.day))}
+    assert kept == ("bounces_hard", time.strftime("%Y-%m-%d", time.gmtime(NOW_S)))
+    check_books(store.quarantine)
+
+
+def test_what_went_is_not_remembered_for_ever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.entries.EXPUNGED_KEPT", 3)
+    monkeypatch.setattr("store.entries.EXPUNGED_SLACK", 1)
+    for _ in range(9):
+        store.file(2, days_old=2, wire=bounce())
+        assert store.expire() == 2
+    with store.quarantine.index.read() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(expunged)).scalar_one() <= 4
+    assert store.mailboxes.changes(HARD, 1) is None
+
+
+def test_a_locked_index_is_an_error_of_the_index(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.index.SHRINK_MIN_PAGES", 0)
+    store.file(300, days_old=2, wire=bounce())
+    sum(store.expiry._entries(NOW_S))
+    index = store.quarantine.index
+    index.engine.dispose()
+    monkeypatch.setattr("store.index.BUSY_TIMEOUT_S", 0.05)
+    locked = Quarantine.open(store.settings)
+    with index.write(), pytest.raises(OperationalError, match="locked"):
+        locked.index.shrink()
+    assert locked.index.shrink()
+    locked.close()

@@ -76,3 +76,14 @@ def test_open_files_are_bounded(tmp_path: Path) -> None:
         writer.sync()
     assert len(writer.open_paths) == segments.OPEN_FILES
     writer.close()
+
+
+def test_a_full_file_may_be_the_one_that_is_closed_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "OPEN_FILES", 1)
+    writer = SegmentWriter(tmp_path, 500)
+    frames = [Frame(ID, b"", random.Random(n).randbytes(600), b"") for n in range(3)]
+    keys = [("2026-01-01", "other"), ("2026-01-02", "other"), ("2026-01-01", "other")]
+    places = [writer.append(*key, frame) for key, frame in zip(keys, frames, strict=True)]
+    writer.sync()
+    assert [segments.read(tmp_path, place) for place in places] == frames
+    writer.close()
