@@ -75,10 +75,10 @@ delivered in the instant between CP9 and the commit of its `moved_to`.
 from proxy.journal.errors import JournalError
 from proxy.journal.ids import new_id
 from proxy.journal.reader import Item, JournalReader
-from proxy.journal.records import FINAL, Entry, Fate, Mark, Record, unstuffed
+from proxy.journal.records import FINAL, Entry, Fate, Mark, OpenEntry, Record, unstuffed
 from proxy.journal.stream import is_live, publish_filed
 from proxy.journal.unanswered import UnansweredHit
-from proxy.journal.writer import JournalWriter, OpenEntry
+from proxy.journal.writer import JournalWriter
 
 __all__ = [
     "FINAL",

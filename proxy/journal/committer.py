@@ -6,8 +6,8 @@ other file work of the writer (deleting segments) comes to it as a job, in order
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import os
 import queue
 import threading
 from asyncio import AbstractEventLoop, Future
@@ -17,11 +17,13 @@ from pathlib import Path
 
 from proxy.journal.codec import ENTRY
 from proxy.journal.errors import JournalError
+from proxy.journal.files import Files
 from proxy.journal.log import StreamLog
 
 _BATCH_RECORDS = 4096
 _BATCH_BYTES = 16 * 1024 * 1024
 _IDLE_S = 1.0
+_STOP_TIMEOUT_S = 10.0  # for an fsync that hangs: then the thread is left to it
 
 
 class Pending:
@@ -49,7 +51,7 @@ class Pending:
         self.seq = -1
 
 
-Done = list[tuple[Pending, OSError | None]]
+Done = list[tuple[Pending, Exception | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,20 @@ class Committer:
     `failed` whether the last commit failed.
     """
 
-    def __init__(self, loop: AbstractEventLoop, directory: Path, completed: Callable[[Done], None]) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, files: Files, directory: Path, completed: Callable[[Done], None]
+    ) -> None:
         self.free_bytes = 0
         self.failed = False
         self.last_error = ""
         self._loop = loop
+        self._files = files
         self._directory = directory
         self._completed = completed
         self._queue: queue.SimpleQueue[Pending | Job | None] = queue.SimpleQueue()
         self._carried: dict[StreamLog, dict[tuple[object, ...], Pending]] = {}
         self._stopped = False
+        self._ended: Future[None] = loop.create_future()
         self._measure()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -94,15 +100,23 @@ class Committer:
             self._queue.put(Job(function, future))
         return future
 
+    def flush(self) -> Future[None]:
+        """Resolves once all that was put before has been tried."""
+        return self.call(_nothing)
+
     def carries(self, log: StreamLog) -> int:
         """Marks of a stream that wait for a disk that works again."""
         return len(self._carried.get(log, ()))
 
     async def stop(self) -> list[Pending]:
-        """Commit what is pending, end the thread, return what could not be written. Call it once."""
+        """Commit what is pending, end the thread, return the marks that could not be written. Call it once.
+
+        Raises TimeoutError if the disk hangs: the thread, and every future it owes, is then left behind.
+        """
         self._stopped = True
         self._queue.put(None)
-        await self._loop.run_in_executor(None, self._thread.join)
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            await self._ended
         return [pending for marks in self._carried.values() for pending in marks.values()]
 
     def _run(self) -> None:
@@ -119,6 +133,7 @@ class Committer:
                     self._tell(_fail, job.future, error)
                 else:
                     self._tell(_succeed, job.future)
+        self._tell(_succeed, self._ended)
 
     def _take(self) -> tuple[dict[StreamLog, list[Pending]], Job | None, bool]:
         """All that is pending up to the first job; waits, but not for longer than a second; False at the end."""
@@ -142,15 +157,15 @@ class Committer:
         batch = [*carried.values(), *batch]
         try:
             log.commit(batch)
-        except OSError as error:
+        except Exception as error:  # whatever it is, the thread goes on: nobody else can say that a record failed
             self.failed = True
-            self.last_error = str(error)
+            self.last_error = str(error) or type(error).__name__
             self._tell(self._completed, self._sort_out(log, batch, error))
         else:
             self.failed = False
             self._tell(self._completed, [(pending, None) for pending in batch])
 
-    def _sort_out(self, log: StreamLog, batch: list[Pending], error: OSError) -> Done:
+    def _sort_out(self, log: StreamLog, batch: list[Pending], error: Exception) -> Done:
         """Entries fail; marks stay for the next segment, but for those of the entries that failed here."""
         done: Done = [(pending, error) for pending in batch if pending.kind == ENTRY]
         lost = {pending.ident for pending, _ in done}
@@ -169,12 +184,15 @@ class Committer:
 
     def _measure(self) -> None:
         with contextlib.suppress(OSError):
-            stat = os.statvfs(self._directory)
-            self.free_bytes = stat.f_bavail * stat.f_frsize
+            self.free_bytes = self._files.free_bytes(self._directory)
 
     def _tell(self, function: Callable[..., None], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(function, *args)
+
+
+def _nothing() -> None:
+    """A job that is only its place in the queue."""
 
 
 def _succeed(future: Future[None]) -> None:

@@ -73,5 +73,10 @@ class Files:
         finally:
             os.close(fd)
 
+    def free_bytes(self, path: Path) -> int:
+        """What an unprivileged user may still write to the file system of `path`."""
+        stat = os.statvfs(path)
+        return stat.f_bavail * stat.f_frsize
+
     def point(self, name: str) -> None:
         """A named crash point (`CP1` ...) of the package docstring has been reached: tests die here."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from proxy.journal.records import FINAL, Entry, Fate, Mark
+from proxy.journal.records import FINAL, Entry, Fate, Mark, OpenEntry
 
 
 class Outcome(NamedTuple):
@@ -89,6 +89,17 @@ class State:
             yield Mark(self.id, at_ns, tuple(rcpts), fate, code, text, host)
         if self.answered is not None:
             yield Mark(self.id, at_ns, answered=self.answered)
+
+    def moved(self, at_ns: int) -> Mark:
+        """The mark that tells the original's stream where its copy, this state's entry, is."""
+        return Mark(self.id, at_ns, moved_to=f"{self.lsn}:{self.stream}")
+
+    def snapshot(self) -> OpenEntry:
+        """What others may know of it."""
+        fates, hosts = zip(*((outcome.fate, outcome.host) for outcome in self.outcomes), strict=True)
+        return OpenEntry(
+            self.id, self.received_ns, self.size_bytes, fates, hosts, self.answered, lsn=self.lsn, stream=self.stream
+        )
 
     def apply(self, mark: Mark) -> None:
         """The last word wins; what names a recipient that is not there is passed over."""

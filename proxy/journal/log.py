@@ -78,7 +78,7 @@ class StreamLog:
         self._publish()
 
     def commit(self, batch: Sequence[Appendable]) -> None:
-        """Write `batch` and fsync it; each item's `lsn` and `seq` are set. Raises OSError, nothing then counts."""
+        """Write `batch` and fsync it; each item's `lsn` and `seq` are set. If it raises, nothing of it counts."""
         size = sum(item.size_bytes for item in batch) + FRAME_BYTES * len(batch)
         if self._header is None or self._offset(self.durable) + size > self._capacity:
             self._open_segment(size)
@@ -96,7 +96,7 @@ class StreamLog:
             self._write_all(buffers, self._offset(self.durable))
             self.files.point("CP2")
             self._sync()
-        except OSError:
+        except BaseException:
             self._abandon()
             raise
         self.durable = lsn

@@ -77,6 +77,23 @@ class Mark:
 Record = Entry | Mark
 
 
+@dataclass(frozen=True, slots=True)
+class OpenEntry:
+    """An entry with a recipient that still waits; `hosts` has, a recipient, the host of its last outcome or "".
+
+    `answered` is as in `Mark`, None while the sender's answer is undecided. Times are Unix, ns.
+    """
+
+    id: str
+    received_ns: int
+    size_bytes: int
+    fates: tuple[Fate, ...]
+    hosts: tuple[str, ...]
+    answered: int | None
+    lsn: int
+    stream: str
+
+
 def unstuffed(wire: bytes) -> bytes:
     """The message as it was before dot-stuffing (RFC 5321 section 4.5.2): what every SHA-256 is of.
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.journal.files import Files
+from proxy.journal.ledger import State
 
 KEEP_S = 5 * 86_400
 MAX_HITS = 500_000
@@ -139,6 +140,12 @@ class Unanswered:
             yield
         finally:
             os.close(fd)
+
+
+def hit_of(state: State) -> UnansweredHit:
+    """As of now, for an entry of the ledger."""
+    code, text = state.refusal()
+    return UnansweredHit(state.digest, state.id, code, text, time.time())
 
 
 def _line(hit: UnansweredHit) -> bytes:

@@ -57,7 +57,7 @@ def make_tap(tmp_path: Path, handler: HandlerProcess) -> Iterator[Callable[..., 
     made: list[Tap] = []
 
     def make(**options: Any) -> Tap:
-        directory = tmp_path / f"tap{len(made)}"
+        directory = options.pop("directory", tmp_path / f"tap{len(made)}")
         directory.mkdir(exist_ok=True)
         tap = Tap(directory, handler_port=handler.port, **options)
         made.append(tap)

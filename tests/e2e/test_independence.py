@@ -58,12 +58,16 @@ def test_filer_starts_later_than_the_mail(tap: Tap, handler: Any) -> None:
     assert len(handler.accepted()) == len(mails)
 
 
-def test_a_reserve_that_is_not_there_stops_filing_not_forwarding(make_tap: Any, handler: Any) -> None:
-    tap = make_tap(extra='[journal]\nreserve = "100TB"\non_failure = "forward"\n')
+def test_below_the_reserve_the_filer_waits_and_the_journal_takes_all(make_tap: Any, handler: Any) -> None:
+    tap = make_tap(extra='[journal]\nreserve = "100TB"\n')
     mails = batch("full")
     tap.start("proxy", "filer")
-    replies = asyncio.run(send_all(tap.smtp_port, mails))
-    assert all(reply.startswith(b"250") for reply in replies)
+    send(tap, mails)
     assert len(handler.accepted()) == len(mails)
-    assert tap.status("proxy")["delivery"]["untapped"] == len(mails)
+    assert tap.status("proxy")["delivery"]["untapped"] == 0
+    wait_for(lambda: tap.status("filer")["waiting_for_disk"], "the filer to wait")
     assert tap.exported() == []
+    tap.stop()
+    with_room = make_tap(extra='[journal]\nreserve = "10MB"\n', directory=tap.directory)
+    with_room.start("filer")
+    assert_filed_once(with_room, mails)

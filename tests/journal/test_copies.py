@@ -7,9 +7,9 @@ import dataclasses
 from pathlib import Path
 
 from proxy.journal.files import Files
-from proxy.journal.records import Entry, Fate, Mark
+from proxy.journal.records import Entry, Fate, Mark, OpenEntry
 from proxy.journal.stream import list_segments, list_streams
-from proxy.journal.writer import JournalWriter, OpenEntry
+from proxy.journal.writer import JournalWriter
 from proxy.settings import JournalSettings
 from tests.support.journal import RecordingFiles, Stuck, answered, file_all, forwarded, make_entry, settings_for, settle
 

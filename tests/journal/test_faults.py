@@ -140,7 +140,7 @@ async def test_carried_marks_are_bounded_and_written_when_the_disk_is_back(tmp_p
         marks.append(writer.append_mark(Mark(entry.id, turn, (0,), Fate.OPEN, 451, str(turn), "192.0.2.1:25")))
         with pytest.raises(JournalError):
             await writer.flush()
-    assert len(writer._committer._carried[writer._own]) == 1
+    assert len(writer._committer._carried[writer._pipeline.own]) == 1
     files.faults.clear()
     assert await marks[-1] > 0
     reader = JournalReader(tmp_path)
@@ -192,7 +192,7 @@ async def test_a_cancelled_waiter_does_not_undo_the_write(tmp_path: Path) -> Non
 
 
 async def test_a_hanging_fsync_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.journal.writer._PENDING_LIMIT_BYTES", 50_000)
+    monkeypatch.setattr("proxy.journal.pipeline._PENDING_LIMIT_BYTES", 50_000)
     files = Stuck()
     writer = await JournalWriter.open(settings_for(tmp_path), files=files)
     files.release.clear()

@@ -259,8 +259,8 @@ async def check(path: Path, events: Sequence[Event], *, again: bool = True) -> N
             assert found_open is not None, f"{entry.id} was acknowledged and is not replayed"
         if found_open is None:
             continue
-        assert (await writer.load(entry.id)).wire == entry.wire
-        assert found_open.rcpt_args == entry.rcpt_args
+        loaded = await writer.load(entry.id)
+        assert (loaded.wire, loaded.rcpt_args) == (entry.wire, entry.rcpt_args)
         assert found_open.answered in {0, 250}
         if "answered" in truth.durable:
             assert found_open.answered == 250
