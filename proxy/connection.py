@@ -13,11 +13,12 @@ import ssl
 from pathlib import Path
 from typing import cast
 
+import structlog
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as Introduction
 
-from proxy import front as shared
-from proxy.front import Front, log
+from proxy import counters
+from proxy.front import Front
 from proxy.inbox import BareLineFeedError, Inbox
 from proxy.limits import address_key
 from proxy.proxyproto import V2_LIMIT_BYTES, ProxyHeaderError
@@ -28,6 +29,8 @@ TLS_HANDSHAKE_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 5.0  # for a peer that does not take our last reply
 UNBROKEN_COMMANDS = 50  # of one pipelined batch, before other sessions get their turn
 SKIP_LIMIT_BYTES = 1_000_000  # of one over-long command line
+
+log = structlog.get_logger("proxy")
 
 
 class GoneError(Exception):
@@ -95,13 +98,13 @@ class Connection(SMTP):
         self.inbox.attach(transport)
         # Zero: a write that the kernel does not take at once pauses us, so drained means "it is in the socket".
         transport.set_write_buffer_limits(0)
-        shared.CONNECTIONS.inc()
+        counters.CONNECTIONS.inc()
         if reason := self.front.gate.admit_any():
-            shared.REFUSED.labels(reason).inc()
+            counters.REFUSED.labels(reason).inc()
             transport.write(b"421 4.7.0 Too many connections, try again later\r\n")
             transport.close()
             return
-        shared.OPEN.inc()
+        counters.OPEN.inc()
         self.front.sessions.add(self)
         self.task = self.loop.create_task(self._run())
 
@@ -151,7 +154,7 @@ class Connection(SMTP):
             if await self._admitted():
                 self.say(self.front.greeting)
                 if len(self.inbox):
-                    shared.EARLY.inc()
+                    counters.EARLY.inc()
             while not self.ending:
                 await self.obey(await self._next_line())
         except (GoneError, ConnectionError, ssl.SSLError):
@@ -170,7 +173,7 @@ class Connection(SMTP):
         self.front.gate.release_any()
         if self._gate_key:
             self.front.gate.release(self._gate_key)
-        shared.OPEN.dec()
+        counters.OPEN.dec()
         if self._out and not self.lost and not self.transport.is_closing():
             self.transport.write(b"".join(self._out))
         self.transport.close()
@@ -199,7 +202,7 @@ class Connection(SMTP):
             try:
                 header = parse_proxy_header(self.inbox.peek(V2_LIMIT_BYTES))
             except ProxyHeaderError:
-                shared.REFUSED.labels("proxy_header").inc()
+                counters.REFUSED.labels("proxy_header").inc()
                 log.warning("bad_proxy_header", peer=self.peer)
                 raise GoneError from None
             if header is not None:
@@ -276,7 +279,7 @@ class Connection(SMTP):
 
     def hang_up(self, reason: str, reply: bytes) -> None:
         """Answer, count the reason, and end the session."""
-        shared.REFUSED.labels(reason).inc()
+        counters.REFUSED.labels(reason).inc()
         self.say(reply)
         self.ending = True
 
@@ -313,7 +316,7 @@ class Connection(SMTP):
         if self.loop.time() < self._deadline:
             self._timer = self.loop.call_at(self._deadline, self._tick)
         elif self._write_paused:  # it does not even take our replies
-            shared.REFUSED.labels("timeout").inc()
+            counters.REFUSED.labels("timeout").inc()
             self.abort()
         else:
             self.hang_up("timeout", b"421 4.4.2 Timeout\r\n")
@@ -329,7 +332,7 @@ class Connection(SMTP):
         await self.flush()
         self.arm(math.inf)  # the handshake has a timeout of its own
         if self.inbox.take_all():
-            shared.REFUSED.labels("starttls_injection").inc()
+            counters.REFUSED.labels("starttls_injection").inc()
         try:
             transport = await self.loop.start_tls(
                 self.socket_transport,
@@ -340,12 +343,12 @@ class Connection(SMTP):
                 ssl_shutdown_timeout=CLOSE_TIMEOUT_S,
             )
         except (OSError, RuntimeError, ssl.SSLError) as error:  # a RuntimeError: the transport is closing
-            shared.TLS_HANDSHAKES.labels("failed").inc()
+            counters.TLS_HANDSHAKES.labels("failed").inc()
             log.info("tls_handshake_failed", peer=self.peer, error=type(error).__name__)
             raise GoneError from None
         if transport is None:
             raise GoneError
-        shared.TLS_HANDSHAKES.labels("ok").inc()
+        counters.TLS_HANDSHAKES.labels("ok").inc()
         self.transport = transport
         self.inbox.attach(transport)
         tls = transport.get_extra_info("ssl_object")

@@ -11,27 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
-from pathlib import Path
 from typing import Any
 
 import structlog
 from prometheus_client import Counter, Histogram
 
-from proxy.duplicates import SUPPRESSED, Unheard, digest_of
-from proxy.errors import CommandError
+from proxy.commands import Commands
+from proxy.duplicates import Duplicates, digest_of
 from proxy.job import Job, queued
 from proxy.journal import Entry, JournalWriter, Mark, new_id
 from proxy.loops import LoopGuard
 from proxy.marks import Marks, last_reply
-from proxy.outcome import LATER, NO_JOURNAL, Outcome, Policy, first_line, unaddressed
+from proxy.outcome import LATER, NO_JOURNAL, Outcome, Policy, unaddressed
+from proxy.parcels import parcel_of
 from proxy.settings import ProxySettings
 from proxy.spool import Spool, Spooled
-from proxy.trace import received_field
 from proxy.types import Capabilities, Incoming, Reply
-from proxy.upstream.hosts import Hosts, Parcel
-from proxy.upstream.identity import Client
-from proxy.upstream.pool import Ticket
+from proxy.upstream.hosts import Hosts
 
 SPOOLED = Counter("bouncetap_proxy_spooled", "Messages answered 250 that the handler did not have by then")
 UNTAPPED = Counter("bouncetap_proxy_untapped", "Messages that went on without a record: the journal failed")
@@ -64,12 +62,12 @@ class Delivery:
         self._policy = Policy(pass_tempfail=legacy.on_tempfail == "pass")
         self._hosts = Hosts(legacy, settings.listen.hostname, settings.state_dir)
         self._marks = Marks(journal)
+        self._parcel_of = functools.partial(parcel_of, settings.listen)
         self._spool = Spool(journal, self._hosts, self._marks, legacy, self._parcel_of)
+        self._commands = Commands(self._spool, self._marks, self._hosts)
+        self._duplicates = Duplicates(journal)
         self._loops = LoopGuard(time.monotonic)
-        self._unheard = Unheard()
-        self._jobs: dict[str, Job] = {}  # until the session says whether the sender got its answer
-        self._by_digest: dict[bytes, list[Job]] = {}
-        self._resends: dict[str, bytes] = {}  # ids of first copies whose resend is being answered
+        self._waiting: set[Job] = set()  # for their answer
         self._forwards: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._untapped = 0
@@ -99,7 +97,7 @@ class Delivery:
         for task in list(self._forwards):
             task.cancel()
         await asyncio.gather(*self._forwards, return_exceptions=True)
-        for job in list(self._jobs.values()):
+        for job in list(self._waiting):
             job.settle(queued(job.id) if job.durable else LATER)
 
     async def _settled(self, timeout_s: float) -> None:
@@ -140,7 +138,7 @@ class Delivery:
             digest = await asyncio.to_thread(digest_of, message)
         else:
             digest = digest_of(message)
-        if resend := await self._resend(digest):
+        if resend := await self._duplicates.answer(digest):
             return resend
         if message.refused:
             return await self._refused(message, digest)
@@ -160,8 +158,8 @@ class Delivery:
         job = Job(entry.id, self._policy, self._concluded)
         job.digest, job.received_ns, job.size_bytes = digest, entry.received_ns, len(entry.wire)
         job.recipients, job.gone = len(entry.rcpt_args), message.gone
-        self._jobs[job.id] = job
-        self._by_digest.setdefault(digest, []).append(job)
+        self._duplicates.watch(job)
+        self._waiting.add(job)
         job.committed = self._journal.append_entry(entry)
         job.committed.add_done_callback(job.on_record)
         deadline = loop.call_later(self._settings.legacy.deadline_s, job.on_deadline)
@@ -206,6 +204,7 @@ class Delivery:
 
     def _answered_at(self, job: Job, began: float, deadline: asyncio.TimerHandle) -> None:
         deadline.cancel()
+        self._waiting.discard(job)
         if job.outcome is not None:
             now = asyncio.get_running_loop().time()
             ADDED.observe(max(0.0, now - began - job.outcome.seconds))
@@ -213,7 +212,7 @@ class Delivery:
     async def _answerable(self, job: Job, reply: Reply) -> tuple[Reply, str]:
         """What the session is told, once nothing stands in the way of saying it."""
         if 400 <= reply.code < 500:
-            self._forget(job)
+            self._duplicates.forget(job)
             if job.durable is not False:  # it has a record, or may get one yet
                 await self._kept_by_sender(job)
             if job.durable:
@@ -222,10 +221,10 @@ class Delivery:
             self._complain(job)
             return reply, ""
         if job.durable is False:
-            self._forget(job)
+            self._duplicates.forget(job)
             self._went_untapped(job)
             if job.gone():
-                self._unheard.remember(job.digest, reply)
+                self._duplicates.unheard(job.digest, reply)
             return reply, ""
         if job.durable is None and job.committed is not None:  # answered without the journal, which may yet have it
             job.committed.add_done_callback(lambda _: None if job.durable else self._went_untapped(job))
@@ -258,56 +257,13 @@ class Delivery:
         kept = committed.done() and committed.exception() is None
         return Reply(int(message.refused[:3]), (message.refused[4:].encode("utf-8"),)), entry.id if kept else ""
 
-    # -- duplicates that we caused
-
-    async def _resend(self, digest: bytes) -> tuple[Reply, str] | None:
-        """The answer to a resend of what never was answered; None if this is none."""
-        for first in self._by_digest.get(digest, ()):
-            if first.gone():
-                reply = await asyncio.shield(first.answer)
-                if not 400 <= reply.code < 500:
-                    return self._again(first.id, digest, reply)
-        if hit := self._journal.was_unanswered(digest):
-            reply = Reply(hit.code, (hit.text.encode("utf-8", "replace"),)) if hit.code >= 500 else queued(hit.id)
-            return self._again(hit.id, digest, reply)
-        untapped = self._unheard.take(digest)
-        if untapped is None:
-            return None
-        SUPPRESSED.inc()
-        return untapped, ""
-
-    def _again(self, ident: str, digest: bytes, reply: Reply) -> tuple[Reply, str]:
-        SUPPRESSED.inc()
-        log.info("duplicate_suppressed", id=ident, code=reply.code)
-        self._resends[ident] = digest
-        return reply, ident
-
     def answered(self, id: str, code: int) -> None:  # noqa: A002  the journal's own name for it
         """The sender got its reply."""
-        job = self._jobs.get(id)
-        if job is not None:
-            self._forget(job)
-        digest = self._resends.pop(id, None)
-        if digest is not None:
-            self._journal.resend_answered(digest)
-        self._journal.append_mark(Mark(id, time.time_ns(), answered=code))
+        self._duplicates.answered(id, code)
 
     def unanswered(self, id: str) -> None:  # noqa: A002  the journal's own name for it
         """The sender has gone without its reply: its resend is a duplicate that we caused."""
-        job = self._jobs.get(id)
-        if job is None:  # a resend's own reply got lost too, or the first copy's resend has been answered meanwhile
-            self._resends.pop(id, None)
-            return
-        self._forget(job)
-        self._journal.append_mark(Mark(id, time.time_ns(), answered=0))
-
-    def _forget(self, job: Job) -> None:
-        self._jobs.pop(job.id, None)
-        same = self._by_digest.get(job.digest, [])
-        if job in same:
-            same.remove(job)
-        if not same:
-            self._by_digest.pop(job.digest, None)
+        self._duplicates.unanswered(id)
 
     # -- what others ask
 
@@ -330,57 +286,7 @@ class Delivery:
 
     async def command(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
         """Obey an operator; raises CommandError."""
-        ident = args.get("id")
-        if name == "spool_ls":
-            return {"messages": self._marks.dead_rows() if args.get("dead") else self._spool.rows()}
-        if name == "spool_retry":
-            return {"retried": self._spool.retry(ident)}
-        if name not in {"spool_drop", "resend"}:
-            raise CommandError(f"no command {name}")
-        if not isinstance(ident, str) or not ident:
-            raise CommandError(f"{name}: which message? (id)")
-        if name == "spool_drop":
-            self._spool.drop(ident)
-            return {"dropped": ident}
-        outcome = await self._spool.attempt(ident) or await self._send_again(ident, args)
-        return {"replies": _shown(outcome)}
-
-    async def _send_again(self, ident: str, args: dict[str, Any]) -> Outcome:
-        """Send what the caller has kept: `path` to the wire bytes, `mail_arg`, `rcpt_args`. Nothing is recorded."""
-        try:
-            wire = await asyncio.to_thread(Path(args["path"]).read_bytes)
-            mail_arg, rcpt_args = _octets(args["mail_arg"]), tuple(map(_octets, args["rcpt_args"]))
-        except KeyError:
-            raise CommandError(f"{ident} is not in the spool: its wire bytes and envelope are needed") from None
-        except OSError as error:
-            raise CommandError(f"cannot read the message: {error}") from None
-        smtputf8 = b"SMTPUTF8" in mail_arg.upper().split()[1:]
-        parcel = Parcel(ident, mail_arg, rcpt_args, smtputf8, (wire,), Client("", 0, b""))
-        return await self._hosts.send(parcel, Ticket(live=False), self._hosts.all)
-
-    # -- within
-
-    def _parcel_of(self, entry: Entry, rcpts: tuple[int, ...]) -> Parcel:
-        listen = self._settings.listen
-        field = b""
-        if listen.add_received:
-            field = received_field(
-                hostname=listen.hostname,
-                peer=entry.peer,
-                helo=entry.helo,
-                tls=entry.tls,
-                smtputf8=entry.smtputf8,
-                id=entry.id,
-                received_ns=entry.received_ns,
-            )
-        return Parcel(
-            id=entry.id,
-            mail_arg=entry.mail_arg,
-            rcpt_args=tuple(entry.rcpt_args[index] for index in rcpts),
-            smtputf8=entry.smtputf8,
-            body=(field, entry.wire) if field else (entry.wire,),
-            client=Client.of(entry.peer, entry.helo),
-        )
+        return await self._commands.obey(name, args)
 
 
 def _entry(message: Incoming, digest: bytes) -> Entry:
@@ -398,12 +304,3 @@ def _entry(message: Incoming, digest: bytes) -> Entry:
         proxied_for=message.proxied_for,
         refused=message.refused,
     )
-
-
-def _octets(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
-
-
-def _shown(outcome: Outcome) -> list[str]:
-    """A line a recipient, for an operator."""
-    return [f"{reply.code} {first_line(reply)}" if reply else outcome.error or "no reply" for reply in outcome.said]

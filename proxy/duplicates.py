@@ -8,15 +8,22 @@ identical submission is a new message: it would have reached the handler twice w
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from collections import OrderedDict
 
+import structlog
 from prometheus_client import Counter
 
+from proxy.job import Job, queued
+from proxy.journal import JournalWriter, Mark
 from proxy.types import Incoming, Reply
 
 SUPPRESSED = Counter("bouncetap_proxy_duplicates_suppressed", "Resends that we caused and did not forward again")
 REMEMBERED = 10_000
+
+log = structlog.get_logger("proxy")
 
 
 def digest_of(message: Incoming) -> bytes:
@@ -29,18 +36,73 @@ def digest_of(message: Incoming) -> bytes:
     return found.digest()
 
 
-class Unheard:
-    """Replies that never reached the sender, for messages without a record. The latest ten thousand."""
+class Duplicates:
+    """Knows every message until its session has said whether the sender got its answer, and marks that."""
 
-    def __init__(self) -> None:
-        self._replies: OrderedDict[bytes, Reply] = OrderedDict()
+    def __init__(self, journal: JournalWriter) -> None:
+        self._journal = journal
+        self._jobs: dict[str, Job] = {}
+        self._by_digest: dict[bytes, list[Job]] = {}
+        self._resends: dict[str, bytes] = {}  # ids of first copies whose resend is being answered
+        self._unheard: OrderedDict[bytes, Reply] = OrderedDict()  # for messages without a record
 
-    def remember(self, digest: bytes, reply: Reply) -> None:
-        """The sender has gone without this reply."""
-        self._replies[digest] = reply
-        if len(self._replies) > REMEMBERED:
-            self._replies.popitem(last=False)
+    def watch(self, job: Job) -> None:
+        """A message is being handled."""
+        self._jobs[job.id] = job
+        self._by_digest.setdefault(job.digest, []).append(job)
 
-    def take(self, digest: bytes) -> Reply | None:
-        """The reply for a resend, once."""
-        return self._replies.pop(digest, None)
+    def forget(self, job: Job) -> None:
+        """Its resend will be a new message."""
+        self._jobs.pop(job.id, None)
+        same = self._by_digest.get(job.digest, [])
+        if job in same:
+            same.remove(job)
+        if not same:
+            self._by_digest.pop(job.digest, None)
+
+    def unheard(self, digest: bytes, reply: Reply) -> None:
+        """The sender has gone without this reply to a message that has no record."""
+        self._unheard[digest] = reply
+        if len(self._unheard) > REMEMBERED:
+            self._unheard.popitem(last=False)
+
+    async def answer(self, digest: bytes) -> tuple[Reply, str] | None:
+        """The answer (and the first copy's id) to a resend of what never was answered; None if this is none."""
+        for first in tuple(self._by_digest.get(digest, ())):  # others come and go while we wait
+            if first.gone():
+                reply = await asyncio.shield(first.answer)
+                if not 400 <= reply.code < 500:
+                    return self._again(first.id, digest, reply)
+        if hit := self._journal.was_unanswered(digest):
+            reply = Reply(hit.code, (hit.text.encode("utf-8", "replace"),)) if hit.code >= 500 else queued(hit.id)
+            return self._again(hit.id, digest, reply)
+        untapped = self._unheard.pop(digest, None)
+        if untapped is None:
+            return None
+        SUPPRESSED.inc()
+        return untapped, ""
+
+    def _again(self, ident: str, digest: bytes, reply: Reply) -> tuple[Reply, str]:
+        SUPPRESSED.inc()
+        log.info("duplicate_suppressed", id=ident, code=reply.code)
+        self._resends[ident] = digest
+        return reply, ident
+
+    def answered(self, ident: str, code: int) -> None:
+        """The sender got its reply."""
+        job = self._jobs.get(ident)
+        if job is not None:
+            self.forget(job)
+        digest = self._resends.pop(ident, None)
+        if digest is not None:
+            self._journal.resend_answered(digest)
+        self._journal.append_mark(Mark(ident, time.time_ns(), answered=code))
+
+    def unanswered(self, ident: str) -> None:
+        """The sender has gone without its reply: its resend is a duplicate that we caused."""
+        job = self._jobs.get(ident)
+        if job is None:  # a resend's own reply got lost too, or the first copy's resend has been answered meanwhile
+            self._resends.pop(ident, None)
+            return
+        self.forget(job)
+        self._journal.append_mark(Mark(ident, time.time_ns(), answered=0))

@@ -1,4 +1,4 @@
-"""What all SMTP sessions of one server share: settings, who takes the mail, limits, counters.
+"""What all SMTP sessions of one server share: settings, who takes the mail, limits, the list of sessions.
 
 `proxy/server.py` makes one and exchanges its parts on reload; sessions look things up here at each step, so that a
 change holds from the next command on.
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from typing import TYPE_CHECKING
-
-import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from typing import Protocol
 
 from proxy.address import Domains
 from proxy.limits import Gate, InFlight
@@ -20,27 +17,25 @@ from proxy.tls import ServerTls
 from proxy.types import Capabilities, Deliver
 from proxy.wire import Smuggling
 
-if TYPE_CHECKING:
-    from proxy.connection import Connection
-
-CONNECTIONS = Counter("bouncetap_proxy_connections", "SMTP connections accepted from the network")
-OPEN = Gauge("bouncetap_proxy_open_connections", "SMTP connections open now")
-IN_FLIGHT = Gauge("bouncetap_proxy_in_flight_bytes", "Bytes of message bodies being received or delivered")
-MESSAGES = Counter("bouncetap_proxy_messages", "Messages received to the final dot, by reply class", ["reply"])
-BYTES = Counter("bouncetap_proxy_received_bytes", "Body bytes received")
-REFUSED = Counter("bouncetap_proxy_refused", "Connections, commands and messages refused, by reason", ["reason"])
-BARE = Counter("bouncetap_proxy_bare_line_ends", "Bare CR and LF in bodies", ["octet"])
-TLS_HANDSHAKES = Counter("bouncetap_proxy_tls_handshakes", "STARTTLS handshakes", ["result"])
-EARLY = Counter("bouncetap_proxy_early_talkers", "Connections that spoke before the greeting")
-LATENCY = Histogram(
-    "bouncetap_proxy_reply_seconds",
-    "From the final dot to the reply on the socket",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 2.5, 5, 10, 30, 60, 600),
-)
-
-log = structlog.get_logger("proxy")
-
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Guest(Protocol):
+    """A session, as far as the server has to do with it.
+
+    `waiting`: for a command, with nothing of ours to finish, so that it may be dismissed.
+    """
+
+    waiting: bool
+    task: asyncio.Task[None] | None
+
+    def dismiss(self, reply: bytes) -> None:
+        """End a session that is `waiting` with a last reply."""
+        ...
+
+    def abort(self) -> None:
+        """End the session now, without a word."""
+        ...
 
 
 class Front:
@@ -54,7 +49,7 @@ class Front:
         self.gate = Gate(listen.limits, self.loop.time)
         self.in_flight = InFlight(listen.limits.bytes_in_flight)
         self.handler_addresses: frozenset[str] = frozenset()
-        self.sessions: set[Connection] = set()
+        self.sessions: set[Guest] = set()
         self.paused = False
         self.closing = False
         self.messages = 0

@@ -13,10 +13,11 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from proxy import front as shared
-from proxy.connection import Connection
+import structlog
+
+from proxy import counters
 from proxy.errors import StartError
-from proxy.front import Front, log
+from proxy.front import Front
 from proxy.journal.errors import JournalError
 from proxy.journal.writer import JournalWriter
 from proxy.listeners import BACKLOG, bind, non_loopback, refuse_own, resolve
@@ -28,6 +29,8 @@ from proxy.types import Deliver
 POLL_S = 0.05
 ABORT_GRACE_S = 5.0
 CLOSING_REPLY = b"421 4.3.2 Closing down, try again later\r\n"
+
+log = structlog.get_logger("proxy")
 
 
 class DeliverPart(Deliver, Protocol):
@@ -89,7 +92,7 @@ class ProxyServer:
             raise StartError(str(error)) from None
         self._front.handler_addresses = non_loopback(handlers)
         in_flight = self._front.in_flight
-        shared.IN_FLIGHT.set_function(lambda: float(in_flight.bytes))
+        counters.IN_FLIGHT.set_function(lambda: float(in_flight.bytes))
         await self._deliver.start()
         await self._listen(self._front)
         log.info("listening", on=self.endpoints(), tls=tls is not None)
@@ -123,8 +126,7 @@ class ProxyServer:
         if front is not None:
             front.closing = True
             await self._drain(front, front.listen.drain_timeout_s)
-            late: list[Connection] = list(front.sessions)
-            for session in late:  # their senders keep what was not answered
+            for session in list(front.sessions):  # their senders keep what was not answered
                 session.abort()
             await self._deliver.stop()
             await self._drain(front, ABORT_GRACE_S)

@@ -12,10 +12,12 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 
-from proxy import front as shared
+import structlog
+
+from proxy import counters
 from proxy.address import AddressError, has_control, parse_mail, parse_rcpt
 from proxy.connection import Connection, GoneError, where
-from proxy.front import Front, log
+from proxy.front import Front
 from proxy.types import Incoming, Reply
 from proxy.wire import Splitter, inspect, received_count
 
@@ -26,6 +28,8 @@ IDLE_COMMANDS = 100  # EHLO, RSET, NOOP, VRFY and HELP between two messages
 RECEIVED_LIMIT = 100  # RFC 5321 section 6.3
 LOGGED_RECIPIENTS = 10
 INSPECT_IN_THREAD_BYTES = 1 << 20
+
+log = structlog.get_logger("proxy")
 
 _FAULT = Reply(451, (b"4.3.0 Local error, try again later",))
 _TOO_BIG = b"552 5.3.4 Message too big\r\n"
@@ -239,7 +243,7 @@ class Session(Connection):
         """Deliver the body just received and answer the sender."""
         front, envelope = self.front, self.envelope
         dot = self.loop.time()
-        shared.BYTES.inc(len(wire))
+        counters.BYTES.inc(len(wire))
         if received_count(wire) > RECEIVED_LIMIT:
             return self._refuse("hops", b"554 5.4.6 Too many hops\r\n")
         if len(wire) > INSPECT_IN_THREAD_BYTES:
@@ -247,10 +251,10 @@ class Session(Connection):
         else:
             inspected = inspect(wire, front.smuggling)
         if inspected.bare_cr or inspected.bare_lf:
-            shared.BARE.labels("cr").inc(inspected.bare_cr)
-            shared.BARE.labels("lf").inc(inspected.bare_lf)
+            counters.BARE.labels("cr").inc(inspected.bare_cr)
+            counters.BARE.labels("lf").inc(inspected.bare_lf)
         if inspected.refused:
-            shared.REFUSED.labels("smuggling").inc()
+            counters.REFUSED.labels("smuggling").inc()
         assert envelope.mail_arg is not None
         message = Incoming(
             peer=self.peer,
@@ -271,9 +275,9 @@ class Session(Connection):
             log.error("deliver_fault", peer=self.peer, error=where(error))
             reply, id_ = _FAULT, ""
         front.messages += 1
-        shared.MESSAGES.labels(f"{reply.code // 100}xx").inc()
+        counters.MESSAGES.labels(f"{reply.code // 100}xx").inc()
         answered = await self._answer(reply)
-        shared.LATENCY.observe(self.loop.time() - dot)
+        counters.LATENCY.observe(self.loop.time() - dot)
         if id_ and answered:
             front.deliver.answered(id_, reply.code)
         elif id_:
@@ -314,7 +318,7 @@ class Session(Connection):
 
     def _refuse(self, reason: str, reply: bytes) -> None:
         """Turn down what was properly asked for; that is no mistake of the client's."""
-        shared.REFUSED.labels(reason).inc()
+        counters.REFUSED.labels(reason).inc()
         self.say(reply)
 
     # -- the rest

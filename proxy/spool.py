@@ -70,12 +70,14 @@ class Spool:
         parcel: Callable[[Entry, tuple[int, ...]], Parcel],
     ) -> None:
         self.bytes = 0
+        self.in_doubt = 0
         self._journal = journal
         self._hosts = hosts
         self._marks = marks
         self._legacy = legacy
         self._parcel = parcel
         self._items: dict[str, Spooled] = {}
+        self._ages: list[str] = []  # heap of ids, those of messages that are gone included
         self._due: list[str] = []  # heap of ids: oldest first
         self._later: list[tuple[float, str]] = []  # heap by time
         self._pause_until = 0.0  # no host was reached the last time
@@ -105,7 +107,9 @@ class Spool:
         if item.id in self._items or not item.rcpts:
             return
         self._items[item.id] = item
+        heapq.heappush(self._ages, item.id)
         self.bytes += item.size_bytes
+        self.in_doubt += bool(item.doubt)
         self._postpone(item)
         self._wake.set()
 
@@ -162,23 +166,23 @@ class Spool:
         self._wake.set()
 
     async def _replay(self, item: Spooled, claimed: list[Host]) -> Outcome | None:
-        """One attempt; None if the entry could not be read."""
+        """One attempt; None if the entry could not be read, or something else of ours failed."""
         try:
             entry = await self._journal.load(item.id)
-        except JournalError as error:
-            self._unreadable(item, error)
+            outcome = await self._hosts.send(self._parcel(entry, item.rcpts), Ticket(live=False), claimed)
+        except Exception as error:  # it must not stay "sending" for ever
+            self._failed(item, error)
             return None
-        outcome = await self._hosts.send(self._parcel(entry, item.rcpts), Ticket(live=False), claimed)
         waited_s = time.time() - item.received_ns / 1e9
         if outcome.incapable and waited_s > self._legacy.smtputf8_wait_s:
             outcome = Outcome((NOT_CAPABLE,) * len(item.rcpts))
         self._settle(item, outcome)
         return outcome
 
-    def _unreadable(self, item: Spooled, error: JournalError) -> None:
+    def _failed(self, item: Spooled, error: Exception) -> None:
         item.running = False
-        log.error("spool_unreadable", id=item.id, error=str(error))
-        item.last = str(error)
+        item.last = str(error) if isinstance(error, JournalError) else type(error).__name__
+        log.error("replay_fault", id=item.id, error=item.last)
         item.attempts += 1
         self._postpone(item)
 
@@ -194,10 +198,9 @@ class Spool:
             self._forget(item)
             return
         item.rcpts = left
-        if in_doubt:
-            item.doubt = outcome.host
-        elif outcome.host:  # it said so itself: it has not got it
-            item.doubt = ""
+        if outcome.host:  # it may have it, or said itself that it has not
+            self.in_doubt += in_doubt - bool(item.doubt)
+            item.doubt = outcome.host if in_doubt else ""
         if outcome.unreached:
             self._pause_until = time.monotonic() + self._jittered(self._legacy.retry_min_s)
             self._now(item)
@@ -222,6 +225,9 @@ class Spool:
     def _forget(self, item: Spooled) -> None:
         del self._items[item.id]
         self.bytes -= item.size_bytes
+        self.in_doubt -= bool(item.doubt)
+        while self._ages and self._ages[0] not in self._items:
+            heapq.heappop(self._ages)
 
     # -- the operator
 
@@ -260,10 +266,12 @@ class Spool:
             raise CommandError(f"no spooled message {ident}")
         return item
 
-    def rows(self) -> list[dict[str, Any]]:
+    async def rows(self) -> list[dict[str, Any]]:
         """The oldest messages, JSON-able."""
+        items = list(self._items.values())
+        if len(items) > LISTED:  # in a thread: it takes a while to find them among a million
+            items = await asyncio.to_thread(heapq.nsmallest, LISTED, items, key=_id)
         now_ns = time.time_ns()
-        items = heapq.nsmallest(LISTED, self._items.values(), key=lambda item: item.id)
         return [
             {
                 "id": item.id,
@@ -273,13 +281,12 @@ class Spool:
                 "state": "sending" if item.running else "in doubt" if item.doubt else "waiting",
                 "last_reply": item.last,
             }
-            for item in items
+            for item in sorted(items, key=_id)
         ]
 
     def status(self) -> dict[str, Any]:
-        """JSON-able; sets the gauges too."""
-        oldest = min(self._items, default="")
-        age_s = time.time() - self._items[oldest].received_ns / 1e9 if oldest else 0.0
+        """JSON-able; sets the gauges too. Cheap however many wait."""
+        age_s = time.time() - self._items[self._ages[0]].received_ns / 1e9 if self._ages else 0.0
         SPOOL_MESSAGES.set(len(self._items))
         SPOOL_BYTES.set(self.bytes)
         SPOOL_AGE.set(age_s)
@@ -287,5 +294,9 @@ class Spool:
             "messages": len(self._items),
             "bytes": self.bytes,
             "oldest_age_s": round(age_s, 1),
-            "in_doubt": sum(1 for item in self._items.values() if item.doubt),
+            "in_doubt": self.in_doubt,
         }
+
+
+def _id(item: Spooled) -> str:
+    return item.id

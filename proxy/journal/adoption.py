@@ -83,8 +83,8 @@ class Adoption:
                 continue
             # A copy whose original had not been let go: the copy stays, with all that is known of both.
             copy, original = (mine, state) if mine.copied or not state.copied else (state, mine)
-            copy.inherit(original)
             ledger.forget(mine.id)
+            copy.inherit(original)
             if not copy.settled:
                 ledger.adopt(copy)
             for mark in copy.marks(now_ns):

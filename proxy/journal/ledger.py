@@ -32,7 +32,10 @@ UNTRIED = _outcome(Fate.OPEN, 0, "", "")
 
 
 class State:
-    """One unsettled entry. `stream`, `seq` and `lsn` say where it is; `lsn` is -1 until it is durable."""
+    """One unsettled entry. `stream`, `seq` and `lsn` say where it is; `lsn` is -1 until it is durable.
+
+    `open`: a recipient still waits for a final word.
+    """
 
     __slots__ = (
         "answered",
@@ -40,6 +43,7 @@ class State:
         "digest",
         "id",
         "lsn",
+        "open",
         "outcomes",
         "received_ns",
         "route",
@@ -61,12 +65,8 @@ class State:
         self.route = stream  # where its next marks go: differs while a copy is being written
         self.lsn = -1
         self.seq = -1
+        self.open = bool(self.outcomes)
         self.settled = False
-
-    @property
-    def open(self) -> bool:
-        """Whether any recipient still waits for a final word."""
-        return any(outcome.fate not in FINAL for outcome in self.outcomes)
 
     @property
     def passed(self) -> bool:
@@ -127,14 +127,19 @@ class State:
         self._weigh()
 
     def _weigh(self) -> None:
+        self.open = any(outcome.fate not in FINAL for outcome in self.outcomes)
         self.settled = self.answered is not None and (self.passed or not self.open)
 
 
 class Ledger:
-    """Unsettled entries by id, and by the segment that holds them. One thread at a time."""
+    """Unsettled entries by id, and by the segment that holds them. One thread at a time.
+
+    `open` and `undecided` count those with a recipient that waits, and those whose sender has no answer yet.
+    """
 
     def __init__(self) -> None:
         self.states: dict[str, State] = {}
+        self.open = self.undecided = 0
         self._segments: dict[tuple[str, int], set[str]] = {}
         self._live_bytes: Counter[str] = Counter()
 
@@ -147,12 +152,12 @@ class Ledger:
         state = State(entry, stream)
         if older is not None and state.copied:
             state.inherit(older)
-        self.states[entry.id] = state
+        self._enter(state)
         return state
 
     def adopt(self, state: State) -> None:
         """Take over a durable state of another ledger."""
-        self.states[state.id] = state
+        self._enter(state)
         self.place(state, state.stream, state.seq, state.lsn)
 
     def place(self, state: State, stream: str, seq: int, lsn: int) -> None:
@@ -167,7 +172,9 @@ class Ledger:
         """A mark was appended; its entry's state, None if that was settled already, or never known."""
         state = self.states.get(mark.id)
         if state is not None:
+            self._count(state, -1)
             state.apply(mark)
+            self._count(state, 1)
             if state.settled:
                 self.forget(mark.id)
         return state
@@ -176,6 +183,7 @@ class Ledger:
         """Settled, moved away, or never written after all."""
         state = self.states.pop(ident, None)
         if state is not None:
+            self._count(state, -1)
             self._leave(state)
 
     def pinned_by(self, stream: str, seq: int) -> set[str]:
@@ -189,6 +197,14 @@ class Ledger:
     def live_bytes(self, stream: str) -> int:
         """Size of the unsettled entries in a stream."""
         return self._live_bytes[stream]
+
+    def _enter(self, state: State) -> None:
+        self.states[state.id] = state
+        self._count(state, 1)
+
+    def _count(self, state: State, by: int) -> None:
+        self.open += by * state.open
+        self.undecided += by * (state.answered is None)
 
     def _leave(self, state: State) -> None:
         ids = self._segments.get((state.stream, state.seq))

@@ -228,14 +228,14 @@ class JournalWriter:
 
     def status(self) -> dict[str, object]:
         """JSON-able. `failed`: the last commit failed; `syncing_s`: how long the fsync under way has taken."""
-        pipeline, states = self._pipeline, self._ledger.states.values()
+        pipeline = self._pipeline
         filed = {name: read_cursor(log.path / FILED) for name, log in pipeline.logs.items()}
         return {
             "bytes": self._used_bytes,
             "segments": sum(len(log.segments) for log in pipeline.logs.values()),
             "streams": len(pipeline.logs),
-            "open": sum(1 for state in states if state.open),
-            "undecided": sum(1 for state in states if state.answered is None),
+            "open": self._ledger.open,
+            "undecided": self._ledger.undecided,
             "unfiled_bytes": sum(max(0, log.durable - filed[name]) for name, log in pipeline.logs.items()),
             "pending": pipeline.pending,
             "unanswered": len(self._unanswered),

@@ -165,6 +165,21 @@ async def test_what_is_settled_leaves_the_ledger(tmp_path: Path, end: str) -> No
     await heir.close()
 
 
+async def test_what_is_open_is_known_without_the_disk(tmp_path: Path) -> None:
+    """A backlog of a million must not stop the loop to read a million envelopes."""
+    writer = await JournalWriter.open(settings_for(tmp_path))
+    entries = [make_entry() for _ in range(20)]
+    for entry in entries:
+        await writer.append_entry(entry)
+    (segment,) = list_segments(tmp_path / list_streams(tmp_path)[0])
+    segment.path.unlink()
+    assert [found.id for found in writer.open_entries()] == [entry.id for entry in entries]
+    assert await writer.adopt_orphans() == []
+    with pytest.raises(JournalError):
+        await writer.load(entries[0].id)
+    await writer.close()
+
+
 async def test_what_we_refused_is_settled_from_the_start(tmp_path: Path) -> None:
     writer = await JournalWriter.open(settings_for(tmp_path))
     entry = make_entry(refused="554 5.6.11 no")

@@ -224,6 +224,14 @@ class _Truth:
     durable: set[str] = field(default_factory=set)
 
 
+def assert_counts(writer: JournalWriter) -> None:
+    """What is counted as it changes is what is there."""
+    states = list(writer._ledger.states.values())
+    status = writer.status()
+    assert status["open"] == sum(1 for state in states if state.open)
+    assert status["undecided"] == sum(1 for state in states if state.answered is None)
+
+
 async def check(path: Path, events: Sequence[Event], *, again: bool = True) -> None:
     """Recover `path`, which a crash after `events` left, and hold the state table against what is found."""
     truths = {workload_entry(index).id: _Truth() for index in range(COUNT)}
@@ -247,6 +255,7 @@ async def check(path: Path, events: Sequence[Event], *, again: bool = True) -> N
     writer = await JournalWriter.open(settings_for(path, segment_bytes=4096, copy_forward_after_s=0.0))
     opened = {entry.id: entry for entry in await writer.adopt_orphans()}
     assert not writer.refused
+    assert_counts(writer)
     for index in range(COUNT):
         entry, truth = workload_entry(index), truths[workload_entry(index).id]
         finals = {str(fate) for fate in FINAL}
