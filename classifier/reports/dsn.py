@@ -13,7 +13,7 @@ from classifier import addresses
 from classifier.mime import Message, Part
 from classifier.mime.encodings import header_text
 from classifier.mime.message import EMBEDDED
-from classifier.reports.model import MAX_DIAGNOSTIC, MAX_RECIPIENTS, Case, Report
+from classifier.reports.model import MAX_RECIPIENTS, Case, Report, cut
 from classifier.verdict import Evidence
 
 STATUS_TYPES = frozenset({"message/delivery-status", "message/global-delivery-status", "text/delivery-status"})
@@ -171,17 +171,18 @@ def _case_field(case: Case, name: str, text: str, again: bool) -> None:
     elif name == "remote-mta":
         case.remote_mta = _typed(text)[1][:255] or None
     elif name == "diagnostic-code":
-        kind, value = _typed(text)
-        if kind == "x-unix":
-            value = f"{kind}; {value}"  # a program's exit status says nothing by itself
-        if again:
-            case.diagnostic = f"{case.diagnostic}\n{value}"[:MAX_DIAGNOSTIC]
-        else:
-            case.diagnostic = value[:MAX_DIAGNOSTIC]
-        if kind == "smtp" and (code := _CODE.match(value)):
-            case.reply_code = int(code[1])
+        _diagnostic(case, text, again)
     elif name in ("x-supplementary-info", "x-notes") and text:
-        case.diagnostic = f"{case.diagnostic}\n{text}".strip()[:MAX_DIAGNOSTIC]
+        case.diagnostic = cut(f"{case.diagnostic}\n{text}".strip())
+
+
+def _diagnostic(case: Case, text: str, again: bool) -> None:
+    kind, value = _typed(text)
+    if kind == "x-unix":
+        value = f"{kind}; {value}"  # a program's exit status says nothing by itself
+    case.diagnostic = cut(f"{case.diagnostic}\n{value}" if again else value)
+    if kind == "smtp" and (code := _CODE.match(value)):
+        case.reply_code = int(code[1])
 
 
 def _typed(text: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from classifier.context import Context
 from classifier.mime import Headers, Message
 from classifier.mime.headers import mailbox
 from classifier.reports import sender
-from classifier.reports.model import MAX_DIAGNOSTIC, MAX_RECIPIENTS, Case
+from classifier.reports.model import MAX_RECIPIENTS, Case, cut
 
 LINE_START, LABELLED, WEAKLY_LABELLED, IN_COMMAND, ELSEWHERE, NOT_MEANT = 1, 2, 3, 4, 5, 9
 
@@ -84,7 +84,7 @@ def cases(notice: Notice, context: Context) -> tuple[list[Case], bool]:
     named = bool(wanted)
     wanted = list(dict.fromkeys(wanted)) or _from_elsewhere(notice, context)
     if not wanted:
-        return [Case(action=action, diagnostic=notice.prose[:MAX_DIAGNOSTIC])], False
+        return [Case(action=action, diagnostic=cut(notice.prose))], False
     places = sorted((m.start, m.address.lower()) for m in mentions if m.tier <= LABELLED)
     few = len(wanted) <= 200  # beyond that each one's text is not looked for: the work would be quadratic
     return [
@@ -131,7 +131,7 @@ def _senders(notice: Notice) -> set[str]:
 def _case(address: str, text: str, action: str) -> Case:
     if _UNDERSCORED.search(text):
         text = text.replace("_", " ").replace("./", ". ")
-    case = Case(address=address, action=action, diagnostic=text[:MAX_DIAGNOSTIC])
+    case = Case(address=address, action=action, diagnostic=cut(text))
     origin = _FROM_ORIGINAL.search(text)
     if origin and addresses.valid(origin[1]) and origin[1].lower() != address.lower():
         case.original = origin[1]

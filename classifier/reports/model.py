@@ -10,6 +10,14 @@ MAX_RECIPIENTS = 10_000
 MAX_DIAGNOSTIC = 4000
 
 
+def cut(diagnostic: str) -> str:
+    """Shorten a diagnostic to MAX_DIAGNOSTIC characters: its beginning and its end, where refusals say why."""
+    if len(diagnostic) <= MAX_DIAGNOSTIC:
+        return diagnostic
+    head = MAX_DIAGNOSTIC * 3 // 4
+    return f"{diagnostic[:head]} ... {diagnostic[head + 5 - MAX_DIAGNOSTIC :]}"
+
+
 @dataclass(slots=True)
 class Case:
     """What a report says of one recipient. `action` is one of RFC 3464 section 2.3.3, or None."""
