@@ -57,6 +57,8 @@ def _classify(message: Message, context: Context, digest: str) -> Verdict:
         report = ndr.find(message, context) and report
     if report is None:
         report = ndr.find(message, context)
+    if report is not None and report.forwarded and sender.writes_above(message, context):
+        return _written(message, context, digest)  # a person who needs a person, and shows what came back
     if report is not None and (addresses.is_machine(message.from_address) or not texts.is_challenge(message)):
         return _report(message, report, context, digest)
     if sender.is_system(message, context) and "auto-submitted" not in message.headers:
@@ -146,7 +148,7 @@ def _recipient(case: Case, report: Report, prose: str, origin: str | None) -> Re
         Facts(
             diagnostic=case.diagnostic, status=case.status, reply_code=case.reply_code, action=action,
             remote_mta=case.remote_mta, reporting_mta=report.reporting_mta, address=case.address,
-            human_text=prose[:8000],
+            stage=case.stage, human_text=prose[:8000],
         )
     )  # fmt: skip
     final = finding.final

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from classifier.reasons import stage
 from classifier.reasons.book import Book, CodeDefault, load_book
 from classifier.reasons.codes import Code, best_code, enhanced_codes, reply_code, specificity, valid_status
 from classifier.reasons.facts import Facts, Finding
@@ -35,12 +36,6 @@ OWN_RANK = 75  # receivers' rules ranked below are phrases that others use as we
 CONFIDENCE = {RECEIVER: 0.97, TEXT: 0.93, PROSE: 0.9, CODE: 0.85, VAGUE_TEXT: 0.7, VAGUE_CODE: 0.5}
 AGREED, CONTRADICTED = 0.97, 0.9  # a text whose telling code says the same, or something else
 
-_STAGES = {"end of data": "data", "mail from": "mail", "rcpt to": "rcpt", "ehlo": "helo", "helo": "helo",
-           "lhlo": "helo", "data": "data", "initial connection": "connect", "message body": "data"}  # fmt: skip
-_STAGE = re.compile(
-    r"(?:in reply to|after|response to|during|in response to) (?:pipelined |the )?(?:sending )?"
-    r"(end of data|mail from|rcpt to|ehlo|helo|lhlo|data|initial connection|message body)"
-)
 # A line of a notice that begins the part about one recipient: "<a@b.example>: host ... said: ...".
 _ADDRESS_LINE = re.compile(
     r"\s{0,8}(?:\d+\. |\* )?<?([^\s<>@:,;]{1,64}@[\w.\[\]-]{1,255}?)>?(?::|\.\.\.|\s|$)", re.ASCII
@@ -108,7 +103,9 @@ def explain(facts: Facts) -> Finding:
     reply = facts.reply_code or reply_code(text.folded)
     own_code = best_code(text_codes) or field
     codes = _Codes(
-        frozenset(c.value for c in text_codes) | ({field} if field else frozenset()), reply, _stage(facts, text)
+        frozenset(c.value for c in text_codes) | ({field} if field else frozenset()),
+        reply,
+        facts.stage or stage.named_in(text.folded),
     )
     receiver = _receiver(book, facts, text, prose)
 
@@ -145,16 +142,16 @@ def _weighed(best: _Candidate | None, found: list[_Candidate]) -> _Candidate | N
     return replace(best, confidence=AGREED if best.reason in said else CONTRADICTED)
 
 
-def _by_stage(best: _Candidate | None, stage: str | None, status: str | None, reply: int | None) -> _Candidate | None:
+def _by_stage(best: _Candidate | None, at: str | None, status: str | None, reply: int | None) -> _Candidate | None:
     """The verdict corrected by the command that was answered; `best` itself where the stage says nothing more."""
-    if stage is None:
+    if at is None:
         return best
-    if best is not None and stage == "mail" and best.reason in _OF_RECIPIENTS:
+    if best is not None and at == "mail" and best.reason in _OF_RECIPIENTS:
         return replace(best, reason=Reason.SENDER_REJECTED)
     final = reply >= 500 if reply is not None else (status or "").startswith("5")
-    if final and stage in _BY_STAGE and (best is None or (best.tier <= VAGUE_TEXT and best.reason in _NO_CAUSE)):
-        evidence = Evidence(f"stage.{stage}", text=best.evidence.text if best else stage)
-        return _Candidate(VAGUE_TEXT, 0, 0, _BY_STAGE[stage], CONFIDENCE[VAGUE_CODE], evidence, "code")
+    if final and at in _BY_STAGE and (best is None or (best.tier <= VAGUE_TEXT and best.reason in _NO_CAUSE)):
+        evidence = Evidence(f"stage.{at}", text=best.evidence.text if best else at)
+        return _Candidate(VAGUE_TEXT, 0, 0, _BY_STAGE[at], CONFIDENCE[VAGUE_CODE], evidence, "code")
     return best
 
 
@@ -181,13 +178,6 @@ def _about(address: str | None, prose: str) -> list[str]:
             part = common
     parts = ["\n".join(lines) for lines in (own, common if own or any(map(str.strip, common)) else others) if lines]
     return [parts[0], "\n".join(parts)] if len(parts) == 2 else parts
-
-
-def _stage(facts: Facts, text: Text) -> str | None:
-    if facts.stage:
-        return facts.stage
-    found = _STAGE.search(text.folded)
-    return _STAGES[found.group(1)] if found else None
 
 
 def _receiver(book: Book, facts: Facts, text: Text, prose: Text) -> str | None:

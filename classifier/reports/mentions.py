@@ -13,8 +13,10 @@ from classifier import addresses
 from classifier.context import Context
 from classifier.mime import Headers, Message
 from classifier.mime.headers import mailbox
+from classifier.reasons.stage import named_in
 from classifier.reports import sender
 from classifier.reports.model import MAX_RECIPIENTS, Case, cut
+from classifier.texts.fold import fold
 
 LINE_START, LABELLED, WEAKLY_LABELLED, IN_COMMAND, ELSEWHERE, NOT_MEANT = 1, 2, 3, 4, 5, 9
 
@@ -31,7 +33,7 @@ _LABEL = re.compile(
     r"destinataires?|empfänger|destinatari[oa]s?|mottaker|alıcı|получател[ьи]|odbiorca|ontvanger|宛先|送信先|收件人|"
     r"not be delivered to|delivering your mail to|deliver (?:(?:the |your )?(?:message|mail|e-mail) )?to|"
     r"delivered to|delivery to|did not reach(?: the following recipient)?)"
-    r"(?:\([^)]*\))?\s*:?\s*[\"'<(]*$",
+    r"(?:\([^)]*\))?\s*[:：]?\s*[\"'<(]*$",
     re.IGNORECASE,
 )
 _WEAK_LABELS = ("to:", "rcpt to:")
@@ -128,10 +130,33 @@ def _senders(notice: Notice) -> set[str]:
     return senders
 
 
+# Where a quoted reply begins: at the beginning of a line, behind a colon or a quotation mark.
+_REPLY = re.compile(
+    r"(?:^[ \t>*|]{0,12}(?:<<< ?)?|[:：'\"(] ?|(?:said|returned|was|reason|response|answered|error)\s{1,8})"
+    r"(?=[45][0-5]\d(?:[ -]#?[245]\.\d{1,3}\.\d{1,3}\b|[ -][^\d\s]|$))",
+    re.MULTILINE | re.IGNORECASE,
+)
+_PARAGRAPH = re.compile(r"\n[ \t>|]*\n")
+
+
+def reply_in(text: str) -> tuple[str, str]:
+    """Split what is said of one recipient: (what leads to the server's reply, the reply; "" where none is quoted)."""
+    begin = _REPLY.search(text)
+    if begin is None:
+        return text, ""
+    end = _PARAGRAPH.search(text, begin.end())
+    reply = text[begin.end() : end.start() if end else len(text)]
+    quote = text[begin.end() - 1 : begin.end()]
+    if quote in ("'", '"') and quote in reply:
+        reply = reply[: reply.rindex(quote)]
+    return text[: begin.start()], reply.strip()
+
+
 def _case(address: str, text: str, action: str) -> Case:
     if _UNDERSCORED.search(text):
         text = text.replace("_", " ").replace("./", ". ")
-    case = Case(address=address, action=action, diagnostic=cut(text))
+    lead, reply = reply_in(text)
+    case = Case(address=address, action=action, diagnostic=cut(reply or text), stage=named_in(fold(lead)))
     origin = _FROM_ORIGINAL.search(text)
     if origin and addresses.valid(origin[1]) and origin[1].lower() != address.lower():
         case.original = origin[1]

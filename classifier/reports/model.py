@@ -29,6 +29,7 @@ class Case:
     diagnostic: str = ""
     remote_mta: str | None = None
     reply_code: int | None = None
+    stage: str | None = None  # the SMTP command that was answered, where the report says so outside the diagnostic
     evidence: list[Evidence] = field(default_factory=list)
 
 

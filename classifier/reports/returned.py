@@ -59,6 +59,7 @@ _HEADER_LINE = re2.compile(
     r"(?m)^>?[ \t]?(?:received: ?(?:from|by|\(|with)|return-path: ?<|dkim-signature: ?|x-received: ?by|arc-seal: ?i=|"
     r"message-id: ?<|mime-version: ?1|x-google-dkim|domainkey-signature:|delivered-to: )"
 )
+_FIELD = re.compile(rb"(?:from|to|cc|subject|date|sender|reply-to|organization|x-[a-z-]{2,40}): ?\S|[ \t]+\S")
 MAX_SEARCH = 128 * 1024
 
 
@@ -68,7 +69,10 @@ def before(text: str) -> tuple[str, str]:
     if len(lowered) != len(text[:MAX_SEARCH]):
         lowered = text[:MAX_SEARCH]
     data = lowered.encode("utf-8", "replace")
-    starts = [found.start() for pattern in (_MARKER, _HEADER_LINE) if (found := pattern.search(data))]
+    marker, header = _MARKER.search(data), _HEADER_LINE.search(data)
+    starts = [marker.start()] if marker else []
+    if header:
+        starts.append(_first_field(data, header.start()))
     starts = [start for start in starts if data[:start].strip()]
     if not starts:
         return text, ""
@@ -76,6 +80,15 @@ def before(text: str) -> tuple[str, str]:
     if len(data) != len(lowered):
         cut = len(data[:cut].decode("utf-8", "replace"))
     return text[:cut], text[cut:]
+
+
+def _first_field(data: bytes, start: int) -> int:
+    """Where the header block begins to which the field at `start` belongs."""
+    while True:
+        before = data.rfind(b"\n", 0, max(start - 1, 0)) + 1
+        if before >= start or not _FIELD.match(data, before, start):
+            return start
+        start = before
 
 
 def find(message: Message, copied_text: str) -> Headers | None:

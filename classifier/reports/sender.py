@@ -20,6 +20,8 @@ _SYSTEM_NAMES = (
     r"microsoft outlook",
     r"interscan|jetmail|mailmarshal|mailsweeper",
 )
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_FEW_WORDS = 15
 _SYSTEM_NAME = re.compile("|".join(_SYSTEM_NAMES), re.IGNORECASE)
 
 
@@ -44,6 +46,15 @@ def is_exchange(message: Message) -> bool:
     """Exchange signs alike in every language: `Microsoft Outlook`, and a subject that is a word, a colon, a title."""
     signed = message.from_name == "Microsoft Outlook" or message.from_address.lower().startswith("microsoftexchange")
     return signed and ":" in message.subject[1:60]
+
+
+def writes_above(message: Message, context: Context) -> bool:
+    """Tell whether a person says something of their own above what they forward: a question, or more than a line."""
+    if is_system(message, context):
+        return False
+    said = message.text[:4000]
+    asks = any(mark in said for mark in "?？؟")
+    return asks or len(_WORD.findall(said)) > _FEW_WORDS or len(said.strip()) > _FEW_WORDS * 8
 
 
 def null_path(message: Message, context: Context) -> bool:
