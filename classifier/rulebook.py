@@ -19,8 +19,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import ahocorasick
 import re2
+from ahocorasick_rs import BytesAhoCorasick
 
 from classifier.literals import Strings, required
 
@@ -120,7 +120,6 @@ class Rulebook:
         self._patterns: list[_Pattern] = []
         self._always: list[_Pattern] = []  # those that require nothing
         self._begun: list[list[_Pattern]] = []  # by requirement: those whose most telling one it is
-        self._automaton: Any = ahocorasick.Automaton()
         self._known: dict[
             tuple[str, frozenset[str] | None], list[Hit]
         ] = {}  # most refusals are the same few thousand sentences
@@ -144,10 +143,9 @@ class Rulebook:
                 self._patterns.append(pattern)
                 self._begun += [[] for _ in range(len(numbers) - len(self._begun))]
                 (self._begun[first] if needs else self._always).append(pattern)
-        for string, told in _by_string(numbers).items():
-            self._automaton.add_word(string, told)
-        if numbers:
-            self._automaton.make_automaton()
+        told = _by_string(numbers)
+        self._automaton = BytesAhoCorasick([string.encode() for string in told])
+        self._told = list(told.values())
 
     def search(self, text: str, groups: frozenset[str] | None = None) -> list[Hit]:
         """All rules found in `text` (lower case), each once, at its leftmost match, in the order of the book.
@@ -172,7 +170,7 @@ class Rulebook:
     def _search(self, text: str, groups: frozenset[str] | None) -> list[Hit]:
         data = text.encode("utf-8", "replace")  # RE2 works on bytes: encoded once here, not once a pattern
         hits: dict[str, tuple[Rule, int, int]] = {}
-        for pattern in self._possible(text):
+        for pattern in self._possible(data):
             if groups is not None and pattern.group is not None and pattern.group not in groups:
                 continue
             found = pattern.compiled.search(data)
@@ -188,12 +186,10 @@ class Rulebook:
             hits[pattern.rule.id] = pattern.rule, start, end
         return [_hit(data, *hit) for hit in hits.values()]
 
-    def _possible(self, text: str) -> list[_Pattern]:
+    def _possible(self, data: bytes) -> list[_Pattern]:
         """The patterns whose required strings the text contains, in the order of the book."""
-        met: set[int] = set()
-        if self._begun:
-            for _, requirements in self._automaton.iter(text):
-                met.update(requirements)
+        found = {string for string, _, _ in self._automaton.find_matches_as_indexes(data, overlapping=True)}
+        met = {number for string in found for number in self._told[string]}
         possible = [p for number in met for p in self._begun[number] if p.others <= met]
         return sorted(possible + self._always, key=_number)
 
