@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 
 from classifier import addresses, texts
@@ -21,6 +22,13 @@ from classifier.reports.model import Case, Report
 from classifier.verdict import REASONS, Evidence, Kind, Reason, Recipient, Verdict, unparsable
 
 _DONE = frozenset({"delivered", "relayed", "expanded"})
+# What a rejection by the owner's script (RFC 5429) may say of the mailbox instead.
+_OF_THE_MAILBOX = frozenset(
+    {
+        Reason.BAD_MAILBOX, Reason.MOVED, Reason.DISABLED, Reason.SUSPENDED, Reason.MAILBOX_FULL, Reason.SYSTEM_FULL,
+        Reason.TOO_LARGE, Reason.VIRUS,
+    }
+)  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _WORST_SHOWN = 20  # evidence of so many recipients is repeated at the top
 
@@ -57,7 +65,7 @@ def _classify(message: Message, context: Context, digest: str) -> Verdict:
         report = ndr.find(message, context) and report
     if report is None:
         report = ndr.find(message, context)
-    if report is not None and report.forwarded and sender.writes_above(message, context):
+    if report is not None and report.rule == "dsn" and report.forwarded and sender.writes_above(message, context):
         return _written(message, context, digest)  # a person who needs a person, and shows what came back
     if report is not None and (addresses.is_machine(message.from_address) or not texts.is_challenge(message)):
         return _report(message, report, context, digest)
@@ -214,6 +222,10 @@ def _receipt(found: mdn.Disposition, digest: str) -> Verdict:
     case = Case(found.recipient, found.original, "failed", None, found.text)
     report = Report("mdn.rejected", [case], 0.95)
     person = _recipient(case, report, found.text, None)
+    if person.reason not in _OF_THE_MAILBOX:
+        # Whatever the owner gives as the reason, it is the owner who refuses.
+        category, against = REASONS[Reason.RECIPIENT_REFUSED]
+        person = replace(person, reason=Reason.RECIPIENT_REFUSED, category=category, counts_against=against)
     return Verdict(
         Kind.BOUNCE,
         0.95,
