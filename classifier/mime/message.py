@@ -216,9 +216,13 @@ def _shrink(raw: bytes, start: int, end: int) -> int:
 
 
 def _lf(data: bytes) -> bytes:
-    if b"\r" not in data:
+    returns = data.count(b"\r")
+    if not returns:
         return data
-    return data.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if returns != data.count(b"\r\n"):  # some systems double them, others leave out the line feed
+        data = data.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n")
+        return data.replace(b"\r", b"\n")
+    return data.replace(b"\r\n", b"\n")
 
 
 def _without_uuencode(text: str) -> str:

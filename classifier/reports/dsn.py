@@ -41,7 +41,7 @@ def find(message: Message) -> Report | None:
         if report is not None:
             report.forwarded = forwarded
             return report
-    if b"inal-Recipient" not in message.data and b"inal-recipient" not in message.data.lower()[:200_000]:
+    if b"inal-Recipient" not in message.data and b"inal-recipient" not in message.data[:200_000].lower():
         return None
     return _flattened(message)
 
