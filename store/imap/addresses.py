@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_TOKEN = re.compile(rb"\s+|\"((?:[^\"\\]|\\.)*)\"?|(\[[^\]]*\]?)|([<>@,:;()])|([^\s\"<>@,:;()\[]+|.)", re.DOTALL)
+_TOKEN = re.compile(rb"\s+|\"((?:[^\"\\]|\\.)*)\"?|(\[[^\]]*\]?)|([<>@,:;()])|(\\.|[^\s\"<>@,:;()\[\\]+|.)", re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _LIMIT = 1000  # addresses of one field
 
@@ -110,7 +110,7 @@ class _AddressList:
             if spec and spec[0] == b"@" and b":" in spec:  # a source route, RFC 5322 section 4.4
                 colon = spec.index(b":")
                 route, spec = b"".join(spec[:colon]), spec[colon + 1 :]
-        if spec:
+        if spec or name:  # an empty `<>` must not hide a name
             at = len(spec) - 1 - spec[::-1].index(b"@") if b"@" in spec else len(spec)
             self.found.append(Address(name, b"".join(spec[:at]), b"".join(spec[at + 1 :]), route))
         self._reset()

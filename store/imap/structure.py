@@ -168,7 +168,8 @@ def _extension(part: Part) -> list[bytes]:
     if value := get(b"content-disposition"):
         first, parameters = split_value(value)
         disposition = parenthesized((string(first), _parameters(parameters)))
-    return [disposition, nstring(get(b"content-language")), nstring(get(b"content-location"))]
+    languages = [string(word.strip()) for word in get(b"content-language", b"").split(b",") if word.strip()]
+    return [disposition, parenthesized(languages) if languages else b"NIL", nstring(get(b"content-location"))]
 
 
 def _parameters(parameters: Parameters) -> bytes:

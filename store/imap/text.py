@@ -41,7 +41,7 @@ def field_text(raw: bytes, name: bytes) -> Iterator[str]:
 
 
 def body_text(raw: bytes) -> str:
-    """Preamble aside, all text parts and the headers of enclosed messages."""
+    """Preamble aside, all text parts, and the headers of all parts."""
     root = parse(raw)
     return "\n".join(_texts(raw, root, [_TEXT_LIMIT_BYTES]))
 
@@ -51,8 +51,7 @@ def _texts(raw: bytes, part: Part, left: list[int]) -> Iterator[str]:
         return
     if part.parts:
         for child in part.parts:
-            if part.is_message:
-                yield _header(raw[child.start : min(child.body, child.start + _HEADER_LIMIT_BYTES)])
+            yield _header(raw[child.start : min(child.body, child.start + _HEADER_LIMIT_BYTES)])
             yield from _texts(raw, child, left)
     elif part.kind[0] in (b"text", b"message"):
         data = _transfer_decoded(part, raw[part.body : min(part.end, part.body + left[0])])
