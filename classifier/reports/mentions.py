@@ -18,19 +18,20 @@ from classifier.reports import sender
 from classifier.reports.model import MAX_RECIPIENTS, Case, cut
 from classifier.texts.fold import fold
 
-LINE_START, LABELLED, WEAKLY_LABELLED, IN_COMMAND, ELSEWHERE, NOT_MEANT = 1, 2, 3, 4, 5, 9
+LINE_START, LABELLED, WEAKLY_LABELLED, IN_COMMAND, ELSEWHERE, OF_SOMEBODY, NOT_MEANT = 1, 2, 3, 4, 5, 6, 9
 
 # What stands before an address that is somebody else's: the sender's, a helper's, a message's id.
 _OTHERS = re.compile(
     r"(?:mail from|from|sender|sent by|reply-to|contact|help|please|return-path|envelope-from|original address|"
     r"message-?id|in-reply-to|references|queue-?id|original recipient|(?:generated|expanded|forwarded|redirected) from|"
-    r"absender|von|expéditeur|de|remitente|отправитель|письмо|差出人)\s*:?\s*[\"'<(]*$|sorry,? $",
+    r"absender|von:|expéditeur|de:|remitente|отправитель|письмо|差出人)\s*:?\s*[\"'<(]*$|sorry,? $",
     re.IGNORECASE,
 )
+_OF = re.compile(r"\b(?:de|von)\s{1,4}[\"'<(]*$", re.IGNORECASE)  # whose it is, or to whom it goes: "à destination de"
 # What stands before the address of whom it is about.
 _LABEL = re.compile(
     r"(?:(?:failed |final )?recipients?(?: address)?|rcpt to|failed address|to address|address(?:ed)? to|"
-    r"destinataires?|empfänger|destinatari[oa]s?|mottaker|alıcı|получател[ьи]|odbiorca|ontvanger|宛先|送信先|收件人|"
+    r"destinataires?|empfänger|destinatari[oa]s?|mottaker|alıcı|получател[ьи]|odbiorca|ontvanger|à destination de|宛先|送信先|收件人|"
     r"not be delivered to|delivering your mail to|deliver (?:(?:the |your )?(?:message|mail|e-mail) )?to|"
     r"delivered to|delivery to|did not reach(?: the following recipient)?)"
     r"(?:\([^)]*\))?\s*[:：]?\s*[\"'<(]*$",
@@ -119,7 +120,9 @@ def _tier(lead: str) -> int:
         return LINE_START
     if label:
         return WEAKLY_LABELLED if lead.strip().lower() in _WEAK_LABELS else LABELLED
-    return IN_COMMAND if _COMMAND.search(lead) else ELSEWHERE
+    if _COMMAND.search(lead):
+        return IN_COMMAND
+    return OF_SOMEBODY if _OF.search(lead) else ELSEWHERE
 
 
 def _senders(notice: Notice) -> set[str]:
