@@ -1,32 +1,40 @@
-"""Verdicts for other systems: page by page in the order of filing, from where a named cursor stopped.
+"""Verdicts and analysts' corrections for other systems: page by page in their order, from where a named cursor stopped.
 
-A page's rows are complete objects; the caller moves the cursor once it has passed them on, so that each verdict is
-exported at least once, and once only where nothing breaks.
+The caller moves the cursor once it has passed a page on: each row is exported at least once, and once only where
+nothing breaks. Who must know it exactly keeps the `position` of the last row it has taken and asks for what is after.
+
+A verdict is exported as it is then: what the handler says later is in `bouncetap message`, and what an analyst says
+later is a correction, which outlives its message.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.engine import Connection
 
 from store.entries import chunks
-from store.quarantine import Quarantine
-from store.schema import entries, export_cursors, folders, messages, recipients
+from store.quarantine import NotThere, Quarantine
+from store.schema import corrections, entries, export_cursors, folders, messages, recipients
+from store.segments import DamagedFrame
 from store.settings import StoreSettings
+
+log = structlog.get_logger("export")
 
 PAGE_ROWS = 500
 CSV_COLUMNS = (
     *("id", "received", "sha256", "kind", "category", "reason", "confidence", "folder", "fate", "opt_out"),
     *("envelope_from", "envelope_to", "address", "original", "action", "status", "reply_code", "recipient_reason"),
-    *("recipient_category", "counts_against", "final"),
+    *("recipient_category", "counts_against", "final", "position"),
 )
+CORRECTION_COLUMNS = ("id", "at", "account", "action", "from", "to", "kind", "category", "reason", "position")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _PEOPLE = (
     *("address", "original", "action", "status", "reply_code", "reason", "category", "counts_against", "final"),
@@ -45,27 +53,66 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows; `last_pk` is where a cursor stands once they have been passed on."""
+    """Some rows, maybe none; `last_pk` is where a cursor stands once they have been passed on."""
 
     rows: list[dict[str, Any]]
     last_pk: int
 
 
 def pages(quarantine: Quarantine, selection: Selection, after_pk: int = 0, *, full: bool = False) -> Iterator[Page]:
-    """Messages filed after `after_pk`: `full` with the whole verdict, else with what the index holds.
+    """Messages filed after `after_pk`: `full` with the whole verdict, else, or if it is damaged, as the index has it.
 
-    Raises SQLAlchemyError; with `full` OSError, DamagedFrame.
+    Raises SQLAlchemyError.
     """
+    m = messages.c
+    query = sa.select(messages).where(m.received_ns >= selection.since_ns)
+    if selection.kinds:
+        query = query.where(m.kind.in_(selection.kinds))
+    if selection.categories:
+        query = query.where(m.category.in_(selection.categories))
     while True:
         with quarantine.index.read() as connection:
-            rows = _page(connection, selection, after_pk)
-        if not rows:
+            found, last_pk = _after(connection, query, m.pk, after_pk)
+            rows = described(connection, found)
+        if last_pk == after_pk:
             return
-        after_pk = max(rows)
         if full:
-            for pk, frame in quarantine.frames(rows):
-                rows[pk] = {**json.loads(frame.verdict), **_without_people(rows[pk])}
-        yield Page(list(rows.values()), after_pk)
+            for pk, verdict in _verdicts(quarantine, rows):
+                rows[pk] = {**verdict, **_without_people(rows[pk])}
+        yield Page(list(rows.values()), last_pk)
+        after_pk = last_pk
+
+
+def _verdicts(quarantine: Quarantine, pks: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Whole verdicts, of those messages that can be read: a damaged one must not end all exports."""
+    for pk in pks:
+        try:
+            yield pk, json.loads(quarantine.frame(pk).verdict)
+        except (NotThere, OSError, DamagedFrame) as error:
+            log.warning("verdict_unreadable", position=pk, error=type(error).__name__)
+
+
+def correction_pages(
+    quarantine: Quarantine, selection: Selection, after_pk: int = 0, *, full: bool = False
+) -> Iterator[Page]:
+    """Corrections made after `after_pk` and since `since_ns`, of verdicts of these kinds and categories.
+
+    They are whole in any case (`full`).
+    Raises SQLAlchemyError.
+    """
+    c = corrections.c
+    query = sa.select(corrections).where(c.at_ns >= selection.since_ns)
+    if selection.kinds:
+        query = query.where(c.kind.in_(selection.kinds))
+    if selection.categories:
+        query = query.where(c.category.in_(selection.categories))
+    while True:
+        with quarantine.index.read() as connection:
+            found, last_pk = _after(connection, query, c.pk, after_pk)
+        if last_pk == after_pk:
+            return
+        yield Page([_correction(row) for row in found], last_pk)
+        after_pk = last_pk
 
 
 def verdicts(settings: StoreSettings) -> Iterator[dict[str, Any]]:
@@ -81,6 +128,11 @@ def verdicts(settings: StoreSettings) -> Iterator[dict[str, Any]]:
 def _harmless(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def flat_correction(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A correction as the one line of a CSV file that it takes."""
+    yield {name: _harmless(value) for name, value in row.items()}
 
 
 def flat(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -114,15 +166,32 @@ def move_cursor(quarantine: Quarantine, name: str, message_pk: int) -> None:
             connection.execute(sa.insert(export_cursors).values(name=name, **values))
 
 
-def _page(connection: Connection, selection: Selection, after_pk: int) -> dict[int, dict[str, Any]]:
-    m = messages.c
-    query = sa.select(messages).where(m.pk > after_pk, m.received_ns >= selection.since_ns)
-    if selection.kinds:
-        query = query.where(m.kind.in_(selection.kinds))
-    if selection.categories:
-        query = query.where(m.category.in_(selection.categories))
-    found = connection.execute(query.order_by(m.pk).limit(PAGE_ROWS)).all()
-    return described(connection, list(found))
+def _after(connection: Connection, query: sa.Select[Any], pk: sa.Column[Any], after_pk: int) -> tuple[list[Any], int]:
+    """A page of rows past `after_pk`, and up to where all rows have been looked at: those not wanted count too."""
+    found = list(connection.execute(query.where(pk > after_pk).order_by(pk).limit(PAGE_ROWS)))
+    if len(found) == PAGE_ROWS:
+        return found, found[-1].pk
+    last_pk = connection.execute(sa.select(sa.func.max(pk))).scalar_one_or_none()
+    return found, max(last_pk or 0, after_pk)
+
+
+def _correction(row: Any) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "at": _iso(row.at_ns),
+        "account": row.account,
+        "action": row.action,
+        "from": row.from_folder,
+        "to": row.to_folder,
+        "kind": row.kind,
+        "category": row.category,
+        "reason": row.reason,
+        "position": row.pk,
+    }
+
+
+def _iso(at_ns: int) -> str:
+    return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="milliseconds")
 
 
 def described(connection: Connection, found: list[Any]) -> dict[int, dict[str, Any]]:
@@ -143,7 +212,7 @@ def described(connection: Connection, found: list[Any]) -> dict[int, dict[str, A
 def _row(message: Any) -> dict[str, Any]:
     return {
         "id": message.id,
-        "received": datetime.fromtimestamp(message.received_ns / 1e9, UTC).isoformat(timespec="milliseconds"),
+        "received": _iso(message.received_ns),
         "sha256": message.sha256.hex(),
         "size_bytes": message.size_bytes,
         "kind": message.kind,
@@ -160,8 +229,27 @@ def _row(message: Any) -> dict[str, Any]:
         "folder": None,
         "folders": [],
         "recipients": [],
+        "position": message.pk,
     }
 
 
 def _without_people(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "recipients"}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One of the two things that are exported: its pages, and how it looks as lines of a CSV file."""
+
+    columns: tuple[str, ...]
+    pages: Callable[..., Iterator[Page]]
+    lines: Callable[[dict[str, Any]], Iterator[dict[str, Any]]]
+    prefix: str = ""
+
+    def cursor_name(self, name: str) -> str:
+        """The cursor's name in the index: positions of one sequence mean nothing in the other."""
+        return self.prefix + name
+
+
+VERDICTS = Exported(CSV_COLUMNS, pages, flat)
+CORRECTIONS = Exported(CORRECTION_COLUMNS, correction_pages, flat_correction, "corrections:")

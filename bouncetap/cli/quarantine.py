@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -74,27 +76,39 @@ def _since(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--format", "format_", type=click.Choice(["csv", "jsonl"]), default="jsonl", show_default=True,
               help="One JSON object a message, or one line a recipient.")  # fmt: skip
 @click.option("--cursor", "name", help="Go on where the export of this name stopped, and remember how far it came.")
+@click.option("--after", type=click.IntRange(0), help="Go on after the row of this `position`, wherever the cursor is.")
+@click.option("--corrections", is_flag=True, help="What analysts have moved elsewhere, instead of verdicts.")
 @takes_config
-def export(kinds: tuple[str, ...], categories: tuple[str, ...], since_ns: int, format_: str, name: str | None) -> None:
+def export(kinds: tuple[str, ...], categories: tuple[str, ...], since_ns: int, format_: str, name: str | None,
+           after: int | None, corrections: bool) -> None:  # fmt: skip
     """Verdicts for other systems, oldest first."""
     from store import export as store_export
 
     selection = store_export.Selection(kinds, categories, since_ns)
+    what = store_export.CORRECTIONS if corrections else store_export.VERDICTS
     with _quarantine(loaded(serving=False, writes=True)) as quarantine:
-        after = store_export.cursor(quarantine, name) if name else 0
+        if after is None:
+            after = store_export.cursor(quarantine, what.cursor_name(name)) if name else 0
         out = sys.stdout
-        lines = csv.DictWriter(out, store_export.CSV_COLUMNS)
+        lines = csv.DictWriter(out, what.columns)
         if format_ == "csv":
             lines.writeheader()
-        for page in store_export.pages(quarantine, selection, after, full=format_ == "jsonl"):
+        for page in what.pages(quarantine, selection, after, full=format_ == "jsonl"):
             for row in page.rows:
                 if format_ == "csv":
-                    lines.writerows(store_export.flat(row))
+                    lines.writerows(what.lines(row))
                 else:
                     out.write(json.dumps(row, ensure_ascii=False) + "\n")
             out.flush()
             if name:
-                store_export.move_cursor(quarantine, name, page.last_pk)
+                _keep(out)
+                store_export.move_cursor(quarantine, what.cursor_name(name), page.last_pk)
+
+
+def _keep(out: TextIO) -> None:
+    """Where rows go to a file, they are on disk before the cursor moves."""
+    if stat.S_ISREG(os.fstat(out.fileno()).st_mode):
+        os.fsync(out.fileno())
 
 
 @click.command()

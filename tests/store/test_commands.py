@@ -110,6 +110,73 @@ def test_export_resumes(state: Path) -> None:
     assert lines[0]["recipient_category"] == "hard"
 
 
+def test_a_reader_that_dies_is_given_its_rows_again(state: Path) -> None:
+    entries = [make_entry(bounce(b"u%d@example.org" % n)) for n in range(400)]
+    fill(state, *entries)
+    ids = [entry.id for entry in entries]
+    cut = subprocess.Popen(
+        [sys.executable, "-m", "bouncetap", "--config", str(state / "bouncetap.toml"), "export", "--cursor", "crm"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert cut.stdout is not None
+    row = json.loads(cut.stdout.readline())
+    cut.stdout.close()
+    cut.wait()
+    with (state / "out").open("wb") as out:
+        done = subprocess.run(cut.args, stdout=out, check=False)
+    assert done.returncode == 0
+    rows = [json.loads(line) for line in (state / "out").read_bytes().splitlines()]
+    assert [row["id"] for row in rows] == ids, "the cursor did not move before"
+    assert command(state, "export", "--cursor", "crm").stdout == b""
+    after = command(state, "export", "--cursor", "crm", "--after", str(row["position"])).stdout.splitlines()
+    assert [json.loads(line)["id"] for line in after] == ids[1:]
+
+
+def test_a_cursor_passes_what_is_not_wanted(state: Path) -> None:
+    fill(state, make_entry())
+    quarantine = Quarantine.open(settings_for(state))
+    (page,) = export.pages(quarantine, export.Selection(kinds=("human",)))
+    assert (page.rows, page.last_pk) == ([], 1)
+    assert list(export.pages(quarantine, export.Selection(), page.last_pk)) == []
+    quarantine.close()
+
+
+def test_a_damaged_verdict_does_not_end_the_export(state: Path) -> None:
+    entries = [make_entry(bounce(b"u%d@example.org" % n)) for n in range(2)]
+    fill(state, *entries)
+    (segment,) = (state / "quarantine").rglob("*.seg")
+    data = bytearray(segment.read_bytes())
+    data[data.index(entries[0].id.encode()) + 60] ^= 0xFF
+    segment.write_bytes(data)
+    quarantine = Quarantine.open(settings_for(state))
+    (page,) = export.pages(quarantine, export.Selection(), full=True)
+    quarantine.close()
+    assert [row["id"] for row in page.rows] == [entry.id for entry in entries]
+    assert page.rows[0]["recipients"][0]["address"] == "u0@example.org"
+    assert ["diagnostic" in row["recipients"][0] for row in page.rows] == [False, True]
+
+
+def test_corrections_are_exported_and_outlive_their_message(state: Path) -> None:
+    entry = make_entry()
+    fill(state, entry)
+    quarantine = Quarantine.open(settings_for(state))
+    Accounts(quarantine.index).add("ann", "x", "admin")
+    mailboxes = Mailboxes(quarantine)
+    mailboxes.move(HARD, "ann", [1], "Replies")
+    mailboxes.store("Replies", "ann", [1], FlagChange(set_bits=4))
+    assert mailboxes.expunge("Replies", "ann") == [1]
+    quarantine.close()
+    assert command(state, "export", "--cursor", "crm").stdout == b""
+    (line,) = command(state, "export", "--corrections", "--cursor", "crm", "--kind", "bounce").stdout.splitlines()
+    told = json.loads(line)
+    assert (told["id"], told["from"], told["to"], told["category"]) == (entry.id, HARD, "Replies", "hard")
+    assert command(state, "export", "--corrections", "--cursor", "crm").stdout == b""
+    lines = command(state, "export", "--corrections", "--format", "csv").stdout.decode()
+    (row,) = csv.DictReader(io.StringIO(lines))
+    assert row["account"] == "ann"
+
+
 def test_pages_and_verdicts(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "PAGE_ROWS", 2)
     entries = [make_entry() for _ in range(5)]
