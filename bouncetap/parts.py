@@ -23,6 +23,7 @@ from bouncetap import logs, sdnotify
 from bouncetap.config import Config, load
 from bouncetap.control import AlreadyRuns, Controlled, ControlServer, be_the_only_one, socket_path
 from bouncetap.http import start_http
+from bouncetap.lifeline import stop_with_parent
 
 DESCRIPTORS = 65_536
 log = structlog.get_logger("shell")
@@ -127,7 +128,7 @@ async def _serve(name: str, config: Config, supervisor_fd: int | None) -> int:
     stopping = asyncio.Event()
     hangups = _handle_signals(stopping, lambda: _reload(name, part, config))
     if supervisor_fd is not None:
-        asyncio.get_running_loop().add_reader(supervisor_fd, _at_end_of_file(supervisor_fd, stopping))
+        stop_with_parent(supervisor_fd, stopping.set)
     try:
         await part.start()
         await control.start()
@@ -172,15 +173,6 @@ def _handle_signals(stopping: asyncio.Event, reload: Callable[[], Awaitable[Any]
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     return under_way
-
-
-def _at_end_of_file(descriptor: int, stopping: asyncio.Event) -> Callable[[], None]:
-    def look() -> None:
-        if not os.read(descriptor, 1):
-            asyncio.get_running_loop().remove_reader(descriptor)
-            stopping.set()
-
-    return look
 
 
 async def _reload(name: str, part: Part, started_with: Config) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from bouncetap import logs, sdnotify
 from bouncetap.config import Config
 from bouncetap.control import PARTS, Unreachable, ask
 from bouncetap.http import HttpServer, start_http
+from bouncetap.lifeline import stop_with_parent
 
 READY_POLL_S = 0.05
 PAUSE_MIN_S = 0.5
@@ -43,8 +44,10 @@ class Child:
 class Supervisor:
     """Runs the parts until `stop()`; see the module docstring."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, supervisor_fd: int | None = None) -> None:
+        """`supervisor_fd`, if any, closes when whoever started us is gone."""
         self._config = config
+        self._supervisor_fd = supervisor_fd
         self._children = {part: Child(part) for part in PARTS}
         self._stopping = asyncio.Event()
         self._life, self._hold = os.pipe()
@@ -57,6 +60,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._forward_hangup)
+        if self._supervisor_fd is not None:
+            stop_with_parent(self._supervisor_fd, self.stop)
         keepers = [loop.create_task(self._keep(self._children["proxy"]))]
         await self._proxy_ready_or_stopped()
         if not self._stopping.is_set():
@@ -142,11 +147,11 @@ class Supervisor:
             child.process.send_signal(number)
 
 
-def run(config: Config) -> int:
+def run(config: Config, supervisor_fd: int | None = None) -> int:
     """Runs everything; the exit code."""
     logs.configure("supervisor", fmt=config["log.format"], level=config["log.level"], redact=config["log.redact"])
 
     async def main() -> int:
-        return await Supervisor(config).run()
+        return await Supervisor(config, supervisor_fd).run()
 
     return asyncio.run(main())

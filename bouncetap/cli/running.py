@@ -9,19 +9,22 @@ import click
 
 from bouncetap.cli.options import loaded, takes_config
 
+_supervisor_fd = click.option("--supervisor-fd", type=int, hidden=True, help="Stop when this pipe is at its end.")
+
 
 @click.command()
+@_supervisor_fd
 @takes_config
-def run() -> None:
+def run(supervisor_fd: int | None) -> None:
     """Run proxy, filer and IMAP server, supervised."""
     from bouncetap import supervise
 
-    sys.exit(supervise.run(loaded(writes=True)))
+    sys.exit(supervise.run(loaded(writes=True), supervisor_fd))
 
 
 def _part_command(name: str, what: str) -> click.Command:
     @click.command(name, help=what)
-    @click.option("--supervisor-fd", type=int, hidden=True)
+    @_supervisor_fd
     @takes_config
     def command(supervisor_fd: int | None) -> None:
         from bouncetap.parts import run_part

@@ -3,92 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
+import json
 import os
-import shutil
 import signal
-import socket
 import sys
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bouncetap.cli.options import table
 from bouncetap.config import Config, load
 from bouncetap.config.for_store import store_settings
-from bouncetap.control import Unreachable, ask
+from bouncetap.control import PARTS, Unreachable, ask
 from bouncetap.demo.handler import StandInHandler
+from bouncetap.demo.page import ACCOUNT, PASSWORD, progress, result, say, where_to_look
+from bouncetap.demo.place import HOST, NoPlace, Ports, StateDir, take_state_dir
 from bouncetap.demo.traffic import DOMAIN, Client, Sample, samples
 from store.accounts import Accounts
 from store.export import verdicts
 
-HOST = "127.0.0.1"
-ACCOUNT = PASSWORD = "demo"  # noqa: S105  # it is printed: the demo listens on loopback only
-MARKER = ".bouncetap-demo"
 START_TIMEOUT_S = 30.0
 FILING_TIMEOUT_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The ports in use: the usual ones, or free ones where those are taken."""
-
-    smtp: int
-    handler: int
-    imap: int
-    http: int
-
-
-def run_demo(state_dir: Path, *, once: bool) -> int:
+def run_demo(wanted: Path, *, once: bool) -> int:
     """Runs the demo; the exit code."""
-    state_dir = state_dir.absolute()
-    _reset(state_dir)
-    return asyncio.run(_demo(state_dir, once=once))
+    try:
+        state_dir = take_state_dir(wanted.absolute())
+        ports = Ports.claim()
+    except NoPlace as error:
+        sys.exit(f"bouncetap: {error}")
+    try:
+        return asyncio.run(_demo(state_dir, ports, once=once))
+    finally:
+        ports.release()
+        os.close(state_dir.lock)
 
 
-def _reset(state_dir: Path) -> None:
-    """Removes an earlier demo's state, and nothing that is not one."""
-    if state_dir.exists() and any(state_dir.iterdir()):
-        if not (state_dir / MARKER).exists():
-            sys.exit(f"bouncetap: {state_dir} is not an earlier demo's state; name another with --state")
-        shutil.rmtree(state_dir)
-    state_dir.mkdir(parents=True, mode=0o700, exist_ok=True)
-    (state_dir / MARKER).touch()
-
-
-def _port(usual: int) -> int:
-    for port in (usual, 0):
-        with contextlib.suppress(OSError), socket.create_server((HOST, port)) as listener:
-            return int(listener.getsockname()[1])
-    raise OSError(f"no free port on {HOST}")
-
-
-async def _demo(state_dir: Path, *, once: bool) -> int:
+async def _demo(state_dir: StateDir, ports: Ports, *, once: bool) -> int:
     traffic = samples()
     handler = StandInHandler()
-    ports = Ports(_port(2525), await handler.start(HOST, _port(2526)), _port(1143), _port(9025))
-    config = _configure(state_dir, ports)
+    await handler.start(HOST, ports.handler)
+    config = _configure(state_dir.path, ports)
     Accounts.open(store_settings(config)).add(ACCOUNT, PASSWORD, "admin")
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    log = (state_dir / "log.jsonl").open("ab")
-    tap = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bouncetap", "--config", str(config.path), "run",
-        stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True, env=_clean_environment(),
-    )  # fmt: skip
+    tap, lifeline = await _start_tap(config, state_dir)
     show = asyncio.ensure_future(_show(config, ports, handler, traffic))
     died, stopped = asyncio.ensure_future(tap.wait()), asyncio.ensure_future(stopping.wait())
     try:
         await asyncio.wait({show, died, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if show.done() and not once:
             if show.result() == 0:
-                _say(_where_to_look(ports, state_dir))
+                say("\n" + where_to_look(ports, state_dir.path))
             await asyncio.wait({died, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if died.done():
-            _say(f"\nthe tap ended with exit code {tap.returncode}; its log: {state_dir / 'log.jsonl'}")
+            say(f"\nthe tap ended with exit code {tap.returncode}: {_last_error(state_dir.path)}")
             return 1
         return show.result() if show.done() else 0
     finally:
@@ -96,10 +65,26 @@ async def _demo(state_dir: Path, *, once: bool) -> int:
         stopped.cancel()
         if tap.returncode is None:
             tap.terminate()
-            _say("\nstopping ...")
+            say("\nstopping ...")
             await tap.wait()
+        os.close(lifeline)
         await handler.stop()
-        log.close()
+
+
+async def _start_tap(config: Config, state_dir: StateDir) -> tuple[asyncio.subprocess.Process, int]:
+    """`bouncetap run`, and the end of a pipe at whose closing it stops: however we end, it does not outlive us.
+
+    It holds the state directory's lock too, so that no other demo empties that before it has stopped.
+    """
+    life, lifeline = os.pipe()
+    command = ["--config", str(config.path), "run", "--supervisor-fd", str(life)]
+    with (state_dir.path / "log.jsonl").open("ab") as log:
+        tap = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bouncetap", *command, pass_fds=(life, state_dir.lock),
+            stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True, env=_clean_environment(),
+        )  # fmt: skip
+    os.close(life)
+    return tap, lifeline
 
 
 def _clean_environment() -> dict[str, str]:
@@ -111,7 +96,7 @@ def _configure(state_dir: Path, ports: Ports) -> Config:
     path = state_dir / "bouncetap.toml"
     path.write_text(
         f"""\
-state_dir = "{state_dir}"
+state_dir = {json.dumps(str(state_dir), ensure_ascii=False)}
 [proxy]
 listen = ["{HOST}:{ports.smtp}"]
 domains = ["{DOMAIN}"]
@@ -134,40 +119,37 @@ listen = "{HOST}:{ports.http}"
     return load(path, serving=True, environment={})
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
 async def _show(config: Config, ports: Ports, handler: StandInHandler, traffic: list[Sample]) -> int:
-    _say("starting the tap ...")
-    await _all_answer(config)
-    _say(f"sending {len(traffic)} messages to {HOST}:{ports.smtp} ...")
+    say(f"starting the tap, state in {config.state_dir} ...")
+    if silent := await _silent_parts(config):
+        say(f"no answer from {', '.join(silent)} within {START_TIMEOUT_S:.0f} s: {_last_error(config.state_dir)}")
+        return 1
+    say(f"sending {len(traffic)} messages to {HOST}:{ports.smtp} ...")
     replies: dict[str, str] = {}
     async with Client(HOST, ports.smtp) as client:
         for number, sample in enumerate(traffic, 1):
             replies[sample.name] = await client.send(sample)
-            if sys.stdout.isatty() or number % 20 == 0:
-                sys.stdout.write(f"\r  {number}/{len(traffic)}")
-                sys.stdout.flush()
-    _say("\nwaiting until they are in the quarantine ...")
+            progress(number, len(traffic))
+    say("waiting until they are in the quarantine ...")
     filed = await _filed(config, {sample.sha256 for sample in traffic})
-    _say("\n" + _table(traffic, replies, handler, filed) + "\n")
-    missing = [s.name for s in traffic if s.sha256 not in filed]
+    say("\n" + result(traffic, replies, handler, filed))
+    missing = [sample.name for sample in traffic if sample.sha256 not in filed]
     if missing:
-        _say(f"not in the quarantine after {FILING_TIMEOUT_S:.0f} s: {', '.join(missing)}")
+        say(f"not in the quarantine after {FILING_TIMEOUT_S:.0f} s: {', '.join(missing)}")
     return 1 if missing else 0
 
 
-async def _all_answer(config: Config) -> None:
-    async with asyncio.timeout(START_TIMEOUT_S):
-        for part in ("proxy", "filer", "imap"):
-            while True:
-                try:
-                    await ask(config.state_dir, part, "status")
-                    break
-                except (Unreachable, ValueError):
-                    await asyncio.sleep(0.1)
+async def _silent_parts(config: Config) -> list[str]:
+    """The parts that do not answer within START_TIMEOUT_S; none, as soon as all do."""
+    silent = list(PARTS)
+    deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
+    while silent and asyncio.get_running_loop().time() < deadline:
+        try:
+            await ask(config.state_dir, silent[0], "status")
+            silent.pop(0)
+        except (Unreachable, ValueError):
+            await asyncio.sleep(0.1)
+    return silent
 
 
 async def _filed(config: Config, wanted: set[str]) -> dict[str, dict[str, Any]]:
@@ -181,32 +163,15 @@ async def _filed(config: Config, wanted: set[str]) -> dict[str, dict[str, Any]]:
         await asyncio.sleep(0.2)
 
 
-def _table(
-    traffic: list[Sample], replies: dict[str, str], handler: StandInHandler, filed: dict[str, dict[str, Any]]
-) -> str:
-    arrived = Counter(digest for digest, _ in handler.received)
-    rows = []
-    for sample in traffic:
-        verdict = filed.get(sample.sha256, {})
-        recipients = verdict.get("recipients") or [{}]
-        same = "identical" if arrived[hashlib.sha256(sample.wire).hexdigest()] else f"no: {replies[sample.name][:28]}"
-        rows.append((sample.name[:44], same, verdict.get("kind", "-"), verdict.get("category") or "-",
-                     recipients[0].get("reason") or "-", (recipients[0].get("address") or "-")[:36]))  # fmt: skip
-    shown = table(rows, ["message", "at the handler", "kind", "category", "reason", "who"])
-    total = f"{len(traffic)} sent, {len(handler.received)} at the handler, {len(filed)} in the quarantine"
-    return f"{shown}\n\n{total}"
-
-
-def _where_to_look(ports: Ports, state_dir: Path) -> str:
-    return f"""\
-It keeps running; Ctrl-C stops it. Look inside with any mail client:
-
-  IMAP server {HOST}, port {ports.imap}, no encryption (loopback), user {ACCOUNT}, password {PASSWORD}
-  Thunderbird: New Account > Configure manually: IMAP, {HOST}, {ports.imap}, Connection security None,
-               Authentication "Password, transmitted insecurely", user {ACCOUNT}
-  curl -u {ACCOUNT}:{PASSWORD} "imap://{HOST}:{ports.imap}/Bounces%2FHard;UID=1"
-
-  send it a message of your own:  curl --mail-from '' --mail-rcpt return@{DOMAIN} -T FILE smtp://{HOST}:{ports.smtp}
-  metrics and health:             curl http://{HOST}:{ports.http}/status
-  the command line:               .venv/bin/bouncetap --config {state_dir / "bouncetap.toml"} status
-  its log:                        {state_dir / "log.jsonl"}"""
+def _last_error(state_dir: Path) -> str:
+    """What the tap's log says last that is wrong, and where the log is."""
+    path = state_dir / "log.jsonl"
+    errors = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = {"level": "error", "error": line}
+        if event.get("level") == "error":
+            errors.append(f"{event.get('part', '')} {event.get('error') or event.get('event')}".strip())
+    return f"{errors[-1] if errors else 'it did not say why'} (its log: {path})"
