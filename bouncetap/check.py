@@ -1,63 +1,103 @@
 """What `bouncetap check` does: is the handler there, what does it offer, and would it take a bounce.
 
-Each handler is asked as the proxy would ask it: connect, EHLO, MAIL with the null reverse-path, RCPT to an address
-at each of our domains, RSET, QUIT. DATA is never sent, so no message comes of it.
+Each handler is asked as the proxy asks it, by the proxy's own code: TLS, AUTH and PROXY header as configured, then MAIL
+with the null reverse-path, RCPT, RSET, QUIT. DATA is never sent, so no message comes of it.
 """
 
 from __future__ import annotations
 
-import smtplib
-from collections.abc import Callable
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
+from bouncetap.cli.options import printable
 from bouncetap.config import Config
-from bouncetap.config.values import split_host_port
+from bouncetap.config.for_proxy import proxy_settings
+from proxy.address import AddressError, canonical_domain, parse_rcpt
+from proxy.errors import StartError
+from proxy.settings import Legacy
+from proxy.types import Reply
+from proxy.upstream.client import Connection, LostError
+from proxy.upstream.connect import Connector, DownError, credentials
 
 TIMEOUT_S = 10.0
 PROBE_LOCAL_PART = "bouncetap-check"
 
 
-def check_everything(config: Config) -> int:
-    """Prints what was found; 0 if a bounce would get through to at least one handler, else 1."""
-    usable = [host for host in config["legacy.hosts"] if _check_handler(host, config["proxy.domains"], click.echo)]
+def check_everything(config: Config, recipients: Sequence[str] = ()) -> int:
+    """Prints what was found; 0 if a bounce would get through to at least one handler, else 1.
+
+    `recipients` are addresses to ask about; by default an invented one at each of our domains.
+    """
+    for recipient in recipients:
+        _checked(recipient)
+    asked = recipients or [_invented(domain) for domain in config["proxy.domains"]]
+    settings = proxy_settings(config)
+    legacy = replace(
+        settings.legacy, connect_timeout_s=TIMEOUT_S, greeting_timeout_s=TIMEOUT_S, command_timeout_s=TIMEOUT_S
+    )
+    usable = [
+        host for host in legacy.hosts if asyncio.run(_would_take_all(host, legacy, settings.listen.hostname, asked))
+    ]
     if not usable:
         click.echo("no handler would take a bounce: everything would be spooled until one does")
+        if not recipients:
+            click.echo("(if the handler knows single addresses only, name one that it knows: --to ADDRESS)")
         return 1
     click.echo(f"a bounce would get through to {', '.join(usable)}")
     return 0
 
 
-def _check_handler(host: str, domains: tuple[str, ...], say: Callable[[str], object]) -> bool:
+def _invented(domain: str) -> str:
+    return f"{PROBE_LOCAL_PART}@{canonical_domain(domain.replace('*.', 'check.').encode())}"
+
+
+def _checked(recipient: str) -> None:
     try:
-        with smtplib.SMTP(*split_host_port(host), timeout=TIMEOUT_S) as session:
-            code, text = session.ehlo()
-            if code != 250:
-                say(f"{host}: EHLO answered {code} {text.decode(errors='replace')}")
-                return False
-            say(f"{host}: {text.decode(errors='replace').splitlines()[0]}")
-            for name in ("pipelining", "8bitmime", "smtputf8", "dsn", "size", "starttls", "xclient"):
-                say(f"  {name.upper():<12}{_offer(session, name)}")
-            return all([_would_take(session, host, domain, say) for domain in domains])  # noqa: C419  # ask about every domain
-    except (OSError, smtplib.SMTPException) as error:
-        say(f"{host}: {error or type(error).__name__}")
+        parse_rcpt(f"<{recipient}>".encode(), smtputf8=False)
+    except AddressError as error:
+        raise click.BadParameter(f"{recipient!r} is not an address ({error})", param_hint="--to") from None
+
+
+async def _would_take_all(host: str, legacy: Legacy, hostname: str, recipients: Sequence[str]) -> bool:
+    try:
+        connection = await Connector(host, legacy, hostname, credentials(legacy)).connect()
+    except (DownError, StartError) as error:
+        click.echo(f"{host}: {printable(error)}")
         return False
+    try:
+        _show_offers(host, connection, legacy)
+        return all([await _would_take(connection, recipient) for recipient in recipients])  # ask about every one
+    except LostError as error:
+        click.echo(f"  {printable(error)}")
+        return False
+    finally:
+        connection.quit()
 
 
-def _offer(session: smtplib.SMTP, name: str) -> str:
-    if not session.has_extn(name):
-        return "no"
-    return f"yes {session.esmtp_features.get(name, '')}".strip()
+def _show_offers(host: str, connection: Connection, legacy: Legacy) -> None:
+    offers = connection.offers
+    click.echo(f"{host}: speaks SMTP" + (", logged in" if legacy.user else ""))
+    starttls = "in use" if connection.secure else offers.starttls
+    for name, offered in (("PIPELINING", offers.pipelining), ("8BITMIME", offers.eight_bit),
+                          ("SMTPUTF8", offers.smtputf8), ("DSN", offers.dsn),
+                          ("SIZE", offers.size_bytes or offers.size), ("STARTTLS", starttls),
+                          ("XCLIENT", " ".join(sorted(offers.xclient)))):  # fmt: skip
+        what = "yes" if offered is True else str(offered or "no")
+        click.echo(f"  {name:<12}{printable(what)}")
+    if legacy.client_address == "xclient" and not offers.xclient:
+        click.echo('  ! [legacy] client_address = "xclient", but it offers no XCLIENT: it will see the tap\'s address')
 
 
-def _would_take(session: smtplib.SMTP, host: str, domain: str, say: Callable[[str], object]) -> bool:
-    address = f"{PROBE_LOCAL_PART}@{domain.replace('*.', 'check.')}"
-    mail_code, mail_text = session.docmd("MAIL", "FROM:<>")
-    code, text = session.docmd("RCPT", f"TO:<{address}>") if mail_code == 250 else (mail_code, mail_text)
-    session.docmd("RSET")
-    taken = code in (250, 251)
-    say(f"  <> to <{address}>: {code} {text.decode(errors='replace')}" + ("" if taken else "   <-- refused"))
-    if not taken and code >= 500:
-        say(f"  {host} may know single addresses only: a refusal of {PROBE_LOCAL_PART} alone is no fault")
-        return True
+async def _would_take(connection: Connection, recipient: str) -> bool:
+    mail, rcpt = await connection.probe(b"<>", f"<{recipient}>".encode())
+    taken = rcpt is not None and rcpt.code < 300
+    answer = f"<> to <{recipient}>: {_shown(rcpt or mail)}"
+    click.echo(f"  {printable(answer)}" + ("" if taken else "   <-- refused"))
     return taken
+
+
+def _shown(reply: Reply) -> str:
+    return f"{reply.code} {b' '.join(reply.lines).decode('utf-8', 'backslashreplace')}"

@@ -27,7 +27,9 @@ class Commands:
         """Raises CommandError."""
         ident = args.get("id")
         if name == "spool_ls":
-            return {"messages": self._marks.dead_rows() if args.get("dead") else await self._spool.rows()}
+            if args.get("dead"):
+                return {"messages": self._marks.dead_rows(), "total": self._marks.dead_count}
+            return {"messages": await self._spool.rows(), "total": self._spool.status()["messages"]}
         if name == "spool_retry":
             return {"retried": self._spool.retry(ident)}
         if name not in {"spool_drop", "resend"}:

@@ -93,7 +93,9 @@ class Outcomes:
         if self.fate in (Fate.OPEN, Fate.IN_DOUBT):
             return PENDING
         told = next((t for t in self.told if t.fate == self.fate), None)
-        return f"{told.code} {told.text}".strip() if told else str(self.answered)
+        if told is None:
+            return str(self.answered)
+        return f"{told.code} {told.text}".strip() if told.code else told.text or self.fate
 
     @property
     def keywords(self) -> frozenset[str]:

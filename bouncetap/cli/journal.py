@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import click
 
 from bouncetap.cli.options import loaded, printable, table, takes_config
-from bouncetap.logs import redact_address
 from proxy.journal import audit
 
 
@@ -50,9 +49,9 @@ def journal_show(message_id: str) -> None:
     entry, marks = found
     click.echo(f"id         {entry.id}\nreceived   {_when(entry.received_ns)}\npeer       {entry.peer}")
     click.echo(f"helo       {_shown(entry.helo)}\ntls        {entry.tls or 'no'}\nbytes      {len(entry.wire)}")
-    click.echo(f"mail from  {redact_address(_shown(entry.mail_arg))}")
+    click.echo(f"mail from  {_shown(entry.mail_arg)}")
     for argument in entry.rcpt_args:
-        click.echo(f"rcpt to    {redact_address(_shown(argument))}")
+        click.echo(f"rcpt to    {_shown(argument)}")
     for mark in marks:
         what = f"answered {mark.answered}" if mark.answered is not None else f"{mark.fate} {mark.code} {mark.text}"
         whom = f" recipients {','.join(map(str, mark.rcpts))}" if mark.rcpts else ""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import click
 
-from bouncetap.cli.options import loaded, printable, table, takes_config, tell
+from bouncetap.cli.options import loaded, table, takes_config, tell
+from bouncetap.cli.overview import counted, overview
 from bouncetap.control import PARTS
 from bouncetap.http import gather_status
 
@@ -19,25 +19,9 @@ from bouncetap.http import gather_status
 def status(as_json: bool) -> None:
     """What runs, backlog, untapped count, last errors. Exit code 1 if a part does not answer."""
     found = asyncio.run(gather_status(loaded().state_dir))
-    if as_json:
-        click.echo(json.dumps(found, default=str))
-    else:
-        for part, state in found.items():
-            click.echo(f"{part}: {'running' if state['running'] else 'NOT RUNNING'}")
-            for line in _lines({k: v for k, v in state.items() if k != "running"}):
-                click.echo(f"  {printable(line)}")
+    click.echo(json.dumps(found, default=str) if as_json else "\n".join(overview(found)))
     if not all(state["running"] for state in found.values()):
         raise click.exceptions.Exit(1)
-
-
-def _lines(values: dict[str, Any], prefix: str = "") -> list[str]:
-    lines = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            lines += _lines(value, f"{prefix}{key}.")
-        elif value not in (None, "", [], ()):
-            lines.append(f"{prefix}{key}: {value}")
-    return lines
 
 
 def _to_proxy(name: str, what: str, done: str) -> click.Command:
@@ -79,13 +63,15 @@ def spool() -> None:
 @takes_config
 def spool_ls(dead: bool, as_json: bool) -> None:
     """List them, oldest first."""
-    rows = tell(loaded(), "proxy", "spool_ls", dead=dead)["messages"]
+    answer = tell(loaded(), "proxy", "spool_ls", dead=dead)
+    rows = answer["messages"]
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))
-    else:
-        columns = list(rows[0]) if rows else ["id"]
-        click.echo(table(([row[column] for column in columns] for row in rows), columns))
+    elif rows:
+        click.echo(table([list(row.values()) for row in rows], list(rows[0])))
+    if (more := answer["total"] - len(rows)) > 0:
+        click.echo(f"and {more:,} more", err=True)
 
 
 @spool.command("retry")
@@ -96,7 +82,8 @@ def spool_retry(message_id: str | None, everything: bool) -> None:
     """Try one message (or --all) again now."""
     if bool(message_id) == everything:
         raise click.UsageError("name a message ID, or --all")
-    click.echo(f"retrying {tell(loaded(), 'proxy', 'spool_retry', id=message_id)['retried']}")
+    retried = tell(loaded(), "proxy", "spool_retry", id=message_id)["retried"]
+    click.echo(f"retrying {counted(retried, 'message')}")
 
 
 @spool.command("drop")

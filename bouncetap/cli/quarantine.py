@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from bouncetap.cli.options import loaded, printable, table, takes_config, tell
+from bouncetap.cli.overview import counted
 from bouncetap.config import Config
 from bouncetap.config.for_store import store_settings
 from bouncetap.config.values import parse_duration
@@ -149,12 +150,13 @@ def _described(found: Found, verdict: dict[str, Any]) -> Iterator[str]:
     yield f"envelope:  <{facts['envelope_from']}> -> {', '.join(facts['envelope_to'])}"
     answered = {None: "not answered yet", 0: "no answer (recovered after a crash)"}
     yield f"sender:    {answered.get(facts['answered'], facts['answered'])}"
-    yield f"handler:   {facts['fate']}: {facts['legacy']}"
+    yield f"handler:   {facts['fate']}" + (f": {facts['legacy']}" if facts["legacy"] != facts["fate"] else "")
     for told in found.outcomes.told:
         at = datetime.fromtimestamp(told.at_ns / 1e9, UTC).isoformat(timespec="seconds")
         who = ", ".join(facts["envelope_to"][rcpt] for rcpt in told.rcpts[:5])
         more = f" and {len(told.rcpts) - 5} more" if len(told.rcpts) > 5 else ""
-        yield f"           {who}{more}: {told.fate} {told.code} {told.text} ({told.host}, {at})"
+        reply = f"{told.code} {told.text} ({told.host})" if told.code else told.text
+        yield f"           {who}{more}: {told.fate} {reply}".rstrip() + f", {at}"
     if not found.filed:
         yield "quarantine: not filed yet"
         return
@@ -171,7 +173,8 @@ def _described(found: Found, verdict: dict[str, Any]) -> Iterator[str]:
     for evidence in verdict.get("evidence", [])[:20]:
         yield f"  because: {evidence['rule']}: {evidence['text'][:100]!r}"
     for folder, uid, flagged, keywords in found.entries:
-        yield f"folder:    {folder}, UID {uid}, {keywords}{', held (flagged)' if flagged else ''}"
+        marks = [*keywords.split(), *(["held (\\Flagged)"] if flagged else [])]
+        yield f"folder:    {', '.join([folder, f'UID {uid}', *marks])}"
 
 
 def _resend(config: Config, quarantine: Quarantine, found: Found) -> None:
@@ -189,6 +192,8 @@ def _resend(config: Config, quarantine: Quarantine, found: Found) -> None:
         path.unlink(missing_ok=True)
     for reply in answer["replies"]:
         click.echo(printable(reply))
+    if not all(reply.startswith("2") for reply in answer["replies"]):
+        raise click.ClickException(f"the handler did not take {ident} for every recipient")
 
 
 @click.command()
@@ -205,7 +210,7 @@ def expire(dry_run: bool, force: bool) -> None:
             rows = [(d.folder, d.messages, d.bytes, d.held) for d in due_now(quarantine)]
         click.echo(table(rows, ["folder", "would go", "bytes", "held by \\Flagged"]))
         return
-    click.echo(f"removed {_expired(config, force=force)}")
+    click.echo(f"removed {counted(_expired(config, force=force), 'message')}")
 
 
 def _expired(config: Config, *, force: bool) -> int:

@@ -44,9 +44,10 @@ def init(output: Path, domains: tuple[str, ...], hosts: tuple[str, ...], force: 
 
 
 @click.command()
+@click.option("--to", "recipients", multiple=True, metavar="ADDRESS", help="Ask about this address (several allowed).")
 @takes_config
-def check() -> None:
+def check(recipients: tuple[str, ...]) -> None:
     """Is the handler there, what does it offer, would a bounce get through? Nothing is sent past RCPT."""
     from bouncetap.check import check_everything
 
-    raise click.exceptions.Exit(check_everything(loaded()))
+    raise click.exceptions.Exit(check_everything(loaded(), recipients))

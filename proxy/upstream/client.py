@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
         self._hostname = hostname
-        self._secure = secure
+        self.secure = secure
         self._transport: asyncio.Transport | None = None
         self._fault = ""  # why it is of no use any more
         self._timed_out = False
@@ -181,6 +181,16 @@ class Connection(asyncio.Protocol):
             self.abort()
             raise
 
+    async def probe(self, mail_arg: bytes, rcpt_arg: bytes) -> tuple[Reply, Reply | None]:
+        """Ask whether an envelope would be taken, and take it back: the replies to MAIL and, if it came to that, RCPT.
+
+        DATA is never sent. Raises LostError.
+        """
+        mail = await self._command(b"MAIL FROM:" + mail_arg + b"\r\n")
+        rcpt = await self._command(b"RCPT TO:" + rcpt_arg + b"\r\n") if mail.code < 300 else None
+        await self._command(b"RSET\r\n")
+        return mail, rcpt
+
     async def _transact(self, mail_arg: bytes, rcpt_args: Sequence[bytes], body: Sequence[bytes]) -> Said:
         commands = [b"MAIL FROM:" + mail_arg + b"\r\n", *(b"RCPT TO:" + arg + b"\r\n" for arg in rcpt_args)]
         mail, rcpts, data = await (self._pipelined(commands) if self.offers.pipelining else self._stepwise(commands))
@@ -235,7 +245,7 @@ class Connection(asyncio.Protocol):
             if lost.reply is not None:  # 421: refused, surely
                 raise
             # Through TLS we cannot tell how much of it has left.
-            sent = self._secure or not self._unsent
+            sent = self.secure or not self._unsent
             raise LostError(str(lost), maybe_accepted=sent, timed_out=lost.timed_out) from None
 
     async def introduce(self, client: Client) -> None:

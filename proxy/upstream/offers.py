@@ -22,6 +22,7 @@ class Offers:
     size: bool = False
     size_bytes: int | None = None
     xclient: frozenset[str] = frozenset()  # the attributes it takes, in capitals
+    starttls: bool = False
 
     @classmethod
     def parse(cls, extensions: Mapping[str, str]) -> Offers:
@@ -36,6 +37,7 @@ class Offers:
             size="SIZE" in found,
             size_bytes=int(size) if size.isascii() and size.isdigit() and int(size[:20]) > 0 else None,
             xclient=frozenset(found.get("XCLIENT", "").upper().split()),
+            starttls="STARTTLS" in found,
         )
 
     def mail(self, arg: bytes) -> bytes:
