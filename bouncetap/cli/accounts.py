@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from bouncetap.cli.options import loaded, table, takes_config
-from bouncetap.config.for_store import store_settings
-from store.accounts import Accounts
+
+if TYPE_CHECKING:
+    from store.accounts import Accounts
 
 
 def _accounts() -> Accounts:
+    from bouncetap.config.for_store import store_settings
+    from store.accounts import Accounts
+
     return Accounts.open(store_settings(loaded(serving=False, writes=True)))
 
 

@@ -82,7 +82,7 @@ def test_status(tap: Tap) -> None:
     found = json.loads(done.stdout)
     assert done.returncode == 0
     assert all(found[part]["running"] for part in ("proxy", "filer", "imap"))
-    assert b"proxy: running" in tap.cli("status").stdout
+    assert b"proxy   running" in tap.cli("status").stdout
 
 
 def test_config_stands_before_or_after(tap: Tap) -> None:
