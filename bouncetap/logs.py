@@ -9,11 +9,12 @@ the words of others: a handler's reply, an exception's text. Whatever looks like
 from __future__ import annotations
 
 import atexit
+import json
 import logging
-import queue
 import re
 import sys
 import threading
+from collections import deque
 from typing import IO, Any
 
 import structlog
@@ -21,50 +22,59 @@ import structlog
 ADDRESS_KEYS = frozenset({"address", "mail_from", "rcpt_to", "recipient", "recipients", "envelope_to", "original"})
 UNREDACTED_KEYS = frozenset({"account", "part", "level", "timestamp"})  # an account is staff, and audited
 KEYS_FIRST = ("timestamp", "level", "part", "event", "id")  # lines that people can scan
+_HARMLESS = frozenset({int, float, bool, type(None)})
 _WORD = re.compile(r"[^\s]+")
 _OPENING, _CLOSING = "<(['\"", ">)]'\":;,."
 QUEUE_EVENTS = 10_000
+BURST_S = 0.02  # in which lines gather
+IDLE_S = 1.0
 FLUSH_TIMEOUT_S = 2.0
 
 
 class QueuedSink:
-    """A file-like object whose `write` never waits: a daemon thread writes to `stream`."""
+    """A file-like object whose `write` never waits: a daemon thread writes to `stream`, a burst at a time."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._queue: queue.Queue[str | None] = queue.Queue(QUEUE_EVENTS)
+        self._lines: deque[str] = deque()
         self.dropped = 0
+        self._filled, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
     def write(self, text: str) -> None:
         """Queues `text`, or counts it as dropped."""
-        try:
-            self._queue.put_nowait(text)
-        except queue.Full:
+        if len(self._lines) >= QUEUE_EVENTS:
             self.dropped += 1
+            return
+        self._lines.append(text)
+        if len(self._lines) == 1:  # waking the thread for each line would cost more than the line
+            self._filled.set()
 
     def flush(self) -> None:
         """Nothing to do: the thread flushes after each burst."""
 
     def close(self) -> None:
         """Writes what is queued, for at most FLUSH_TIMEOUT_S."""
-        try:
-            self._queue.put(None, timeout=FLUSH_TIMEOUT_S)
-        except queue.Full:
-            return
+        self._closed.set()
+        self._filled.set()
         self._thread.join(FLUSH_TIMEOUT_S)
 
     def _run(self) -> None:
-        while (text := self._queue.get()) is not None:
+        while not self._closed.is_set():
+            self._filled.wait(IDLE_S)  # two writers at once may both take the other for the first
+            self._filled.clear()
+            self._closed.wait(BURST_S if self._lines else 0)
+            text = "".join(self._lines.popleft() for _ in range(len(self._lines)))
+            if not text:
+                continue
             if self.dropped:
                 dropped, self.dropped = self.dropped, 0
                 text = f'{{"event": "log_events_dropped", "level": "warning", "count": {dropped}}}\n{text}'
             try:
                 self._stream.write(text)
-                if self._queue.empty():
-                    self._stream.flush()
+                self._stream.flush()
             except (OSError, ValueError):  # nobody reads any more: losing the log must not stop the mail
                 continue
 
@@ -94,14 +104,16 @@ def _redacted_word(word: str) -> str:
 
 def _redact(_logger: Any, _method: str, event: Any) -> Any:
     for key, value in event.items():
-        text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-        redacted = redact_address if key in ADDRESS_KEYS else redact_text
-        if key in UNREDACTED_KEYS:
+        kind = type(value)
+        if kind in _HARMLESS or key in UNREDACTED_KEYS:
             continue
-        if isinstance(text, str):
-            event[key] = redacted(text)
-        elif isinstance(text, list | tuple) and key in ADDRESS_KEYS:
-            event[key] = [redacted(str(item)) for item in text]
+        redacted = redact_address if key in ADDRESS_KEYS else redact_text
+        if kind is bytes:
+            value = value.decode("utf-8", "backslashreplace")  # noqa: PLW2901
+        if isinstance(value, str):
+            event[key] = redacted(value)
+        elif isinstance(value, list | tuple) and key in ADDRESS_KEYS:
+            event[key] = [redacted(str(item)) for item in value]
     return event
 
 
@@ -113,7 +125,8 @@ def _in_order(part: str, event: Any) -> Any:
 def configure(part: str, *, fmt: str = "json", level: str = "info", redact: bool = True) -> None:
     """Sets logging up for this process; `part` ("proxy", "filer" ...) is in every event."""
     sink = QueuedSink(sys.stderr)
-    renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False, default=repr)
+    encoder = json.JSONEncoder(ensure_ascii=False, default=repr)  # made once: `dumps` makes one for each event
+    renderer: Any = lambda _logger, _method, event: encoder.encode(event)  # noqa: E731
     if fmt == "console":
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     shared: list[Any] = [

@@ -8,6 +8,7 @@ CONNECTIONS = Counter("bouncetap_proxy_connections", "SMTP connections accepted 
 OPEN = Gauge("bouncetap_proxy_open_connections", "SMTP connections open now")
 IN_FLIGHT = Gauge("bouncetap_proxy_in_flight_bytes", "Bytes of message bodies being received or delivered")
 MESSAGES = Counter("bouncetap_proxy_messages", "Messages received to the final dot, by reply class", ["reply"])
+MESSAGES_BY_CLASS = {digit: MESSAGES.labels(f"{digit}xx") for digit in (2, 4, 5)}
 BYTES = Counter("bouncetap_proxy_received_bytes", "Body bytes received")
 REFUSED = Counter("bouncetap_proxy_refused", "Connections, commands and messages refused, by reason", ["reason"])
 BARE = Counter("bouncetap_proxy_bare_line_ends", "Bare CR and LF in bodies", ["octet"])

@@ -96,7 +96,7 @@ class Duplicates:
         digest = self._resends.pop(ident, None)
         if digest is not None:
             self._journal.resend_answered(digest)
-        self._journal.append_mark(Mark(ident, time.time_ns(), answered=code))
+        self._journal.note(Mark(ident, time.time_ns(), answered=code))
 
     def unanswered(self, ident: str) -> None:
         """The sender has gone without its reply: its resend is a duplicate that we caused."""
@@ -105,4 +105,4 @@ class Duplicates:
             self._resends.pop(ident, None)
             return
         self.forget(job)
-        self._journal.append_mark(Mark(ident, time.time_ns(), answered=0))
+        self._journal.note(Mark(ident, time.time_ns(), answered=0))

@@ -61,7 +61,7 @@ class Marks:
             if fate is Fate.OPEN and code == 0:
                 continue
             concerned = tuple(rcpts[position] for position in positions)
-            self._journal.append_mark(Mark(ident, now_ns, concerned, fate, code, text, outcome.host))
+            self._journal.note(Mark(ident, now_ns, concerned, fate, code, text, outcome.host))
             if fate is Fate.DEAD:
                 self._bury(DeadLetter(ident, received_ns, size_bytes, len(concerned), f"{code} {text}"), outcome.host)
         for fate in set(found):
@@ -73,7 +73,7 @@ class Marks:
 
     def dropped(self, ident: str, rcpts: Sequence[int]) -> None:
         """An operator gave these recipients up."""
-        self._journal.append_mark(Mark(ident, time.time_ns(), tuple(rcpts), Fate.DROPPED))
+        self._journal.note(Mark(ident, time.time_ns(), tuple(rcpts), Fate.DROPPED))
         FATES[Fate.DROPPED].inc()
 
     def _bury(self, letter: DeadLetter, host: str) -> None:

@@ -275,7 +275,7 @@ class Session(Connection):
             log.error("deliver_fault", peer=self.peer, error=where(error))
             reply, id_ = _FAULT, ""
         front.messages += 1
-        counters.MESSAGES.labels(f"{reply.code // 100}xx").inc()
+        counters.MESSAGES_BY_CLASS[reply.code // 100].inc()
         answered = await self._answer(reply)
         counters.LATENCY.observe(self.loop.time() - dot)
         if id_ and answered:

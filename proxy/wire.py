@@ -119,6 +119,8 @@ def inspect(wire: bytes, policy: Smuggling) -> Inspected:
 
 def _count(wire: bytes, octets: bytes) -> int:
     """How often `octets` occur; more than never, at least, where they can overlap themselves."""
+    if len(wire) <= _STEP_BYTES:
+        return wire.count(octets)
     beyond = len(octets) - 1
     return sum(wire.count(octets, at, at + _STEP_BYTES + beyond) for at in range(0, len(wire), _STEP_BYTES))
 

@@ -27,7 +27,10 @@ _STOP_TIMEOUT_S = 10.0  # for an fsync that hangs: then the thread is left to it
 
 
 class Pending:
-    """A record on its way to the disk. `key` names the fact a mark tells, so that a later one can replace it."""
+    """A record on its way to the disk, and who waits for it.
+
+    `key` names the fact that a mark tells, so that a later one can replace it.
+    """
 
     __slots__ = ("future", "ident", "key", "kind", "log", "lsn", "parts", "seq", "size_bytes")
 
@@ -37,7 +40,7 @@ class Pending:
         kind: int,
         ident: str,
         parts: Sequence[bytes],
-        future: Future[int],
+        future: Future[int] | None,
         key: tuple[object, ...] = (),
     ) -> None:
         self.log = log

@@ -12,6 +12,8 @@ import threading
 import time
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [high + low for high in ALPHABET for low in ALPHABET]
+_SHIFTS = range(120, -1, -10)
 _RANDOM_BITS = 80
 _SPARE_BITS = 8  # of the random part, left clear at the start so that counting up cannot overflow soon
 
@@ -37,7 +39,7 @@ class IdSource:
 
 def encode(number: int) -> str:
     """A 128-bit number in 26 characters."""
-    return "".join(ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 _source = IdSource()

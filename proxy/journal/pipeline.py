@@ -88,7 +88,7 @@ class Pipeline:
         """Write a mark to a stream."""
         key = (mark.id, mark.rcpts, mark.answered is None, bool(mark.moved_to))
         parts = (encoded or encode_mark(mark),)
-        self._put(Pending(self.logs[stream], MARK, mark.id, parts, future or quiet_future(), key))
+        self._put(Pending(self.logs[stream], MARK, mark.id, parts, future, key))
 
     def _put(self, pending: Pending, state: State | None = None) -> None:
         self._in_flight[pending.log.name].add(pending)
@@ -110,7 +110,7 @@ class Pipeline:
                 continue
             if state is not None:
                 self.ledger.place(state, pending.log.name, pending.seq, pending.lsn)
-            if not pending.future.done():
+            if pending.future is not None and not pending.future.done():
                 pending.future.set_result(pending.lsn)
 
     # -- entries out
@@ -157,7 +157,7 @@ def retrieve(future: Future[int] | Future[None]) -> None:
         future.exception()
 
 
-def fail(future: Future[int], error: JournalError) -> None:
-    """Make it a failure, if it is nothing yet."""
-    if not future.done():
+def fail(future: Future[int] | None, error: JournalError) -> None:
+    """Make it a failure, if anybody waits and it is nothing yet."""
+    if future is not None and not future.done():
         future.set_exception(error)

@@ -7,6 +7,7 @@ others left (`adoption.py`), deletion and copying (`tidying.py`), and the digest
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from asyncio import Future
 from collections.abc import Coroutine, Iterable, Iterator
@@ -116,27 +117,33 @@ class JournalWriter:
         return future
 
     def append_mark(self, mark: Mark) -> Future[int]:
-        """Write `mark` into its entry's stream with the next commit; resolves with its LSN. Callers may ignore it.
+        """Write `mark` into its entry's stream with the next commit; resolves with its LSN.
 
         A mark that the failing disk did not take is written again, to a new segment, before anything else; only the
         last about a thing is kept. A mark about no unsettled entry of this writer is not written: JournalError.
         """
-        state = self._ledger.states.get(mark.id)
         future = quiet_future()
-        if state is None or self._closed:
-            future.set_exception(JournalError(f"no unsettled entry {mark.id}" if state is None else "closed"))
-            return future
         try:
-            encoded = encode_mark(mark)
+            self._mark(mark, future)
         except JournalError as error:
             future.set_exception(error)
-            return future
+        return future
+
+    def note(self, mark: Mark) -> None:
+        """`append_mark` for whoever does not wait for it."""
+        with contextlib.suppress(JournalError):
+            self._mark(mark)
+
+    def _mark(self, mark: Mark, future: Future[int] | None = None) -> None:
+        state = self._ledger.states.get(mark.id)
+        if state is None or self._closed:
+            raise JournalError(f"no unsettled entry {mark.id}" if state is None else "closed")
+        encoded = encode_mark(mark)
         route = state.route
         self._ledger.apply(mark)
         if mark.answered == 0:
-            self._note(hit_of(state))
+            self._remember(hit_of(state))
         self._pipeline.put_mark(route, mark, encoded=encoded, future=future)
-        return future
 
     def _no_room(self, size_bytes: int) -> str:
         return "the journal is closed" if self._closed else self._pipeline.no_room(size_bytes)
@@ -150,9 +157,9 @@ class JournalWriter:
     def resend_answered(self, digest: bytes) -> None:
         """The resend of an unanswered submission has got its reply: the next identical one is a new message."""
         if self._unanswered.get(digest) is not None and not self._closed:
-            self._note(UnansweredHit(digest, "", ANSWERED, "", time.time()))
+            self._remember(UnansweredHit(digest, "", ANSWERED, "", time.time()))
 
-    def _note(self, hit: UnansweredHit) -> None:
+    def _remember(self, hit: UnansweredHit) -> None:
         self._unanswered.remember(hit)
         self._committer.call(lambda: self._unanswered.store([hit])).add_done_callback(retrieve)
 

@@ -17,6 +17,7 @@ from proxy.upstream.offers import Offers
 
 MAX_LINE_BYTES = 8192
 MAX_LINES = 100
+BLOCK_BYTES = 65536  # of a body, that the handler must read within `block_s` (RFC 5321 section 4.5.3.2.5)
 _REPLY_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -52,7 +53,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long the handler may be silent, in seconds. `block_s` is for a body that it does not read on."""
+    """How long the handler may be silent, in seconds. `block_s` is for each block of a body."""
 
     command_s: float
     reply_s: float
@@ -79,7 +80,9 @@ class Connection(asyncio.Protocol):
         self._replies: list[Reply] = []
         self._wanted = 0
         self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle
+        self._deadline = 0.0
+        self._patience_s = 0.0  # of silence, where the handler has all that we said
+        self._timer: asyncio.TimerHandle | None = None  # armed lazily: it may go off too early, never too late
         self._unsent = False  # bytes of ours have not reached the kernel
         self._unsent_bytes = 0
         self._dirty = False  # a transaction was begun and not ended
@@ -137,6 +140,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone."""
         self._fault = self._fault or (f"connection lost: {error}" if error else "connection closed")
+        if self._timer is not None:
+            self._timer.cancel()
         self._wake()
 
     def _break(self, fault: str) -> None:
@@ -273,11 +278,11 @@ class Connection(asyncio.Protocol):
         waiter = self._waiter = self._loop.create_future()
         self._transport.writelines(chunks)
         self._unsent_bytes = self._transport.get_write_buffer_size() if self._unsent else 0
-        self._timer = self._loop.call_later(self._patience_s(timeout_s), self._expire, timeout_s)
+        self._patience_s = timeout_s
+        self._arm()
         try:
             await waiter
         finally:
-            self._timer.cancel()
             self._waiter = None
         for reply in self._replies:
             if reply.code == 421:
@@ -287,15 +292,28 @@ class Connection(asyncio.Protocol):
             raise LostError(self._fault or "connection closed", timed_out=self._timed_out)
         return self._replies
 
-    def _patience_s(self, timeout_s: float) -> float:
-        return self._timeouts.block_s if self._unsent else timeout_s
+    # -- how long it may be silent
 
-    def _expire(self, timeout_s: float) -> None:
+    def _arm(self) -> None:
+        self._deadline = self._loop.time() + (self._timeouts.block_s if self._unsent else self._patience_s)
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+
+    def _tick(self) -> None:
         """Nothing was heard for long: give up, unless the handler has at least read on."""
+        self._timer = None
+        if self._waiter is None or self._fault:
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+            return
         left = self._transport.get_write_buffer_size() if self._unsent and self._transport is not None else 0
-        if self._unsent_bytes and left < self._unsent_bytes:
+        if self._unsent_bytes and left <= max(0, self._unsent_bytes - BLOCK_BYTES):
             self._unsent_bytes = left
-            self._timer = self._loop.call_later(self._patience_s(timeout_s), self._expire, timeout_s)
+            self._arm()
             return
         self._timed_out = True
         self._break("timeout")
