@@ -21,24 +21,30 @@ from classifier.texts.fold import fold
 LINE_START, LABELLED, WEAKLY_LABELLED, IN_COMMAND, ELSEWHERE, OF_SOMEBODY, NOT_MEANT = 1, 2, 3, 4, 5, 6, 9
 
 # What stands before an address that is somebody else's: the sender's, a helper's, a message's id.
-_OTHERS = re.compile(
-    r"(?:mail from|from|sender|sent by|reply-to|contact|help|please|return-path|envelope-from|original address|"
-    r"message-?id|in-reply-to|references|queue-?id|original recipient|(?:generated|expanded|forwarded|redirected) from|"
-    r"absender|von:|expéditeur|de:|remitente|отправитель|письмо|差出人)\s*:?\s*[\"'<(]*$|sorry,? $",
-    re.IGNORECASE,
+_OTHERS = (
+    r"mail from|from|sender|sent by|reply-to|return-path|envelope-from",
+    r"contact|help|please",
+    r"original address|original recipient|(?:generated|expanded|forwarded|redirected) from",
+    r"message-?id|in-reply-to|references|queue-?id",
+    r"absender|von:|expéditeur|de:|remitente|отправитель|письмо|差出人",
 )
-_OF = re.compile(r"\b(?:de|von)\s{1,4}[\"'<(]*$", re.IGNORECASE)  # whose it is, or to whom it goes: "à destination de"
 # What stands before the address of whom it is about.
-_LABEL = re.compile(
-    r"(?:(?:failed |final )?recipients?(?: address)?|rcpt to|failed address|to address|address(?:ed)? to|"
-    r"destinataires?|empfänger|destinatari[oa]s?|mottaker|alıcı|получател[ьи]|odbiorca|ontvanger|à destination de|宛先|送信先|收件人|"
-    r"not be delivered to|delivering your mail to|deliver (?:(?:the |your )?(?:message|mail|e-mail) )?to|"
-    r"delivered to|delivery to|did not reach(?: the following recipient)?)"
-    r"(?:\([^)]*\))?\s*[:：]?\s*[\"'<(]*$",
-    re.IGNORECASE,
+_LABELS = (
+    r"(?:failed |final )?recipients?(?: address)?|rcpt to|failed address|to address|address(?:ed)? to",
+    r"not be delivered to|delivering your mail to|deliver (?:(?:the |your )?(?:message|mail|e-mail) )?to",
+    r"delivered to|delivery to|did not reach(?: the following recipient)?",
+    r"destinataires?|destinatari[oa]s?|destinatar(?:ul|ii)?|à destination de",
+    r"empfänger(?:adresse)?|ontvanger|mottaker|mottagare|modtager|viðtakandi|vastaanottaja",
+    r"odbiorca|adresát|příjemce|príjemca|címzett|primatelj|primalac|prejemnik|alıcı|παραλήπτης",
+    r"получател[ьи]|адресат|одержувач|отримувач|прималац",
+    r"宛先|送信先|受信者|收件人|收件者|수신자|받는 ?사람|ผู้รับ|người nhận|penerima|المستلم|הנמען",
 )
+_OTHERS_BEFORE = re.compile(rf"(?:{'|'.join(_OTHERS)})\s*:?\s*[\"'<(]*$|sorry,? $", re.IGNORECASE)
+_LABEL_BEFORE = re.compile(rf"(?:{'|'.join(_LABELS)})(?:\([^)]*\))?\s*[:：]?\s*[\"'<(]*$", re.IGNORECASE)
+# A preposition alone: whose it is, or (as in "à destination de") to whom it goes.
+_OF_BEFORE = re.compile(r"\b(?:de|von)\s{1,4}[\"'<(]*$", re.IGNORECASE)
+_COMMAND_BEFORE = re.compile(r"rcpt(?:\s+|_)to\s*:?\s*[\"'<]*$|\b[245]\d\d[ -][^\n]{0,40}$", re.IGNORECASE)
 _WEAK_LABELS = ("to:", "rcpt to:")
-_COMMAND = re.compile(r"rcpt(?:\s+|_)to\s*:?\s*[\"'<]*$|\b[245]\d\d[ -][^\n]{0,40}$", re.IGNORECASE)
 _BULLETS = " \t\"'<>*-•[("
 
 _FROM_ORIGINAL = re.compile(
@@ -113,16 +119,16 @@ def find(prose: str, senders: set[str]) -> list[Mention]:
 
 def _tier(lead: str) -> int:
     """How strong a mention is, by what stands before it in its line."""
-    label = _LABEL.search(lead)
-    if _OTHERS.search(lead) and not label:
+    label = _LABEL_BEFORE.search(lead)
+    if _OTHERS_BEFORE.search(lead) and not label:
         return NOT_MEANT
     if not lead.strip(_BULLETS):
         return LINE_START
     if label:
         return WEAKLY_LABELLED if lead.strip().lower() in _WEAK_LABELS else LABELLED
-    if _COMMAND.search(lead):
+    if _COMMAND_BEFORE.search(lead):
         return IN_COMMAND
-    return OF_SOMEBODY if _OF.search(lead) else ELSEWHERE
+    return OF_SOMEBODY if _OF_BEFORE.search(lead) else ELSEWHERE
 
 
 def _senders(notice: Notice) -> set[str]:

@@ -1,4 +1,4 @@
-"""A verdict follows the refusal, whichever mail system reports it: formats of mail systems times replies of receivers."""
+"""A verdict follows the refusal, whichever mail system reports it: formats of reports times replies of receivers."""
 
 from __future__ import annotations
 
