@@ -17,7 +17,7 @@ from classifier.context import NO_CONTEXT, Context
 from classifier.mime import Headers, Message, parse
 from classifier.reasons.explain import explain
 from classifier.reasons.facts import Facts
-from classifier.reports import arf, dsn, forged, mdn, ndr, returned, secondopinion, sender
+from classifier.reports import arf, dsn, forged, mdn, mentions, ndr, returned, secondopinion, sender
 from classifier.reports.model import Case, Report
 from classifier.verdict import REASONS, Evidence, Kind, Reason, Recipient, Verdict, unparsable
 
@@ -91,6 +91,8 @@ def _report(message: Message, report: Report, context: Context, digest: str) -> 
     prose, copied = report.human_text, report.copied_text
     if not prose:
         prose, copied = returned.before(message.text)
+    if report.rule.startswith("dsn"):
+        mentions.quote(report, prose)
     copy = returned.find(message, copied)
     forgery = forged.find(message, report, copy, context)
     if forgery:

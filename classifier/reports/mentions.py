@@ -15,7 +15,7 @@ from classifier.mime import Headers, Message
 from classifier.mime.headers import mailbox
 from classifier.reasons.stage import named_in
 from classifier.reports import sender
-from classifier.reports.model import MAX_RECIPIENTS, Case, cut
+from classifier.reports.model import MAX_RECIPIENTS, Case, Report, cut
 from classifier.texts.fold import fold
 
 LINE_START, LABELLED, WEAKLY_LABELLED, IN_COMMAND, ELSEWHERE, OF_SOMEBODY, NOT_MEANT = 1, 2, 3, 4, 5, 6, 9
@@ -44,6 +44,7 @@ _LABEL_BEFORE = re.compile(rf"(?:{'|'.join(_LABELS)})(?:\([^)]*\))?\s*[:：]?\s*
 # A preposition alone: whose it is, or (as in "à destination de") to whom it goes.
 _OF_BEFORE = re.compile(r"\b(?:de|von)\s{1,4}[\"'<(]*$", re.IGNORECASE)
 _COMMAND_BEFORE = re.compile(r"rcpt(?:\s+|_)to\s*:?\s*[\"'<]*$|\b[245]\d\d[ -][^\n]{0,40}$", re.IGNORECASE)
+_MANY = 200  # recipients: beyond that each one's text is not looked for, since the work would be quadratic
 _WEAK_LABELS = ("to:", "rcpt to:")
 _BULLETS = " \t\"'<>*-•[("
 
@@ -95,11 +96,23 @@ def cases(notice: Notice, context: Context) -> tuple[list[Case], bool]:
     if not wanted:
         return [Case(action=action, diagnostic=cut(notice.prose))], False
     places = sorted((m.start, m.address.lower()) for m in mentions if m.tier <= LABELLED)
-    few = len(wanted) <= 200  # beyond that each one's text is not looked for: the work would be quadratic
+    few = len(wanted) <= _MANY
     return [
         _case(address, _about(notice.prose, address, places) if few else "", action)
         for address in wanted[:MAX_RECIPIENTS]
     ], named
+
+
+def quote(report: Report, prose: str) -> None:
+    """Give cases without a diagnostic the reply that the prose quotes for them (Exim and OpenSMTPD leave it there)."""
+    without = [case for case in report.cases if case.address and not case.diagnostic]
+    if not without or len(report.cases) > _MANY:
+        return
+    places = sorted((m.start, m.address.lower()) for m in find(prose, set()) if m.tier <= LABELLED)
+    for case in without:
+        lead, reply = reply_in(_about(prose, case.address or "", places))
+        if reply:
+            case.diagnostic, case.stage = cut(reply), named_in(fold(lead))
 
 
 def find(prose: str, senders: set[str]) -> list[Mention]:

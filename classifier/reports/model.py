@@ -11,7 +11,8 @@ MAX_DIAGNOSTIC = 4000
 
 
 def cut(diagnostic: str) -> str:
-    """Shorten a diagnostic to MAX_DIAGNOSTIC characters: its beginning and its end, where refusals say why."""
+    """Make a diagnostic one line of MAX_DIAGNOSTIC characters: its beginning and its end, where refusals say why."""
+    diagnostic = " ".join(diagnostic.split())
     if len(diagnostic) <= MAX_DIAGNOSTIC:
         return diagnostic
     head = MAX_DIAGNOSTIC * 3 // 4
