@@ -1,6 +1,6 @@
 r"""Which strings a text must contain for a pattern to match it at all: what the rule engine looks for first.
 
-`required(r"(?:user|mailbox).{0,20}unknown")` gives `{"unknown"}` and `{"user", "mailbox"}`: one string of each set is in
+`required(r"(?:user|box).{0,20}unknown")` gives `{"unknown"}` and `{"user", "box"}`: one string of each set is in
 every matching text. The pattern is read in RE2's syntax; what is not understood requires nothing, which is slower and
 never wrong.
 """

@@ -19,6 +19,7 @@ MAX_DEPTH = 32
 MAX_PARTS = 1000
 MAX_TEXT_BYTES = 256 * 1024
 MAX_DECODED_BYTES = 4 << 20
+OPENING_BYTES = 4096
 
 EMBEDDED = frozenset({"message/rfc822", "message/global", "message/news", "message/x-rfc822"})
 HEADERS_ONLY = frozenset({"text/rfc822-headers", "message/global-headers", "message/rfc822-headers"})
@@ -185,6 +186,16 @@ class Message:
     def text(self) -> str:
         """What a person reads before any returned original: the first text parts, at most 256 KB."""
         return "\n".join(self._texts[0])[:MAX_TEXT_BYTES]
+
+    @cached_property
+    def opening(self) -> str:
+        """The first few KB of the first text part, markup and all: enough to tell data from words, at little cost."""
+        for part in self.root.walk():
+            if not part.children and part.content_type.startswith(("text/", "multipart/")):
+                opening = encodings.decode(part.decoded(OPENING_BYTES), part.params.get("charset"))
+                if opening.strip():
+                    return opening
+        return ""
 
     @property
     def html_only(self) -> bool:

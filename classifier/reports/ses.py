@@ -14,7 +14,7 @@ _SENDER = "no-reply@sns.amazonaws.com"
 
 def looks_like_one(message: Message) -> bool:
     """Cheap test: SNS sent it, or its text begins with such JSON (forwarded)."""
-    return message.from_address == _SENDER or '"notificationType"' in message.text[:2000]
+    return message.from_address == _SENDER or '"notificationType"' in message.opening
 
 
 def find(message: Message) -> Report | None:

@@ -52,9 +52,9 @@ class Form:
 
 def _amazon(message: Message) -> Form | None:
     """Amazon SES sends complaints as JSON (notificationType Complaint) where nobody set up anything better."""
-    text = message.text[:200_000].strip()
-    if not text.startswith("{") or not _AMAZON.search(text[:4000]):
+    if not message.opening.lstrip().startswith("{") or not _AMAZON.search(message.opening):
         return None
+    text = message.text[:200_000].strip()
     people = tuple(
         Recipient(address=a, confidence=0.95) for a in _COMPLAINED.findall(text[:20_000])[:50] if addresses.valid(a)
     )

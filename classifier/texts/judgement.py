@@ -18,7 +18,7 @@ from classifier.context import Context
 from classifier.mime import Message
 from classifier.texts import automatic, bulk, forms, machines, people, wishes
 from classifier.texts.book import book
-from classifier.texts.reading import Judgement, Reading, folded_text, read
+from classifier.texts.reading import Judgement, Reading, folded_text
 from classifier.verdict import Kind
 
 __all__ = ["Judgement", "is_challenge", "judge"]
@@ -26,7 +26,7 @@ __all__ = ["Judgement", "is_challenge", "judge"]
 
 def judge(message: Message, context: Context) -> Judgement:
     """Decide. Pure; bounded by `reading.MAX_TEXT_CHARS` and the bounds of the message's own parts."""
-    reading = read(message, context)
+    reading = Reading(message, context)
     for decide in (
         _challenge, _form, machines.report, wishes.unsubscribe_address, wishes.complaint, wishes.opt_out,
         automatic.answer, machines.notice, bulk.mail,
@@ -43,8 +43,7 @@ def is_challenge(message: Message) -> bool:
 
 
 def _challenge(reading: Reading) -> Judgement | None:
-    found = reading.found("challenge")
-    if not found or reading.traits.listed:
+    if reading.traits.listed or not (found := reading.found("challenge")):
         return None
     return Judgement(
         Kind.CHALLENGE_RESPONSE, 0.95, people.sender(reading.message), evidence=found + reading.traits.evidence

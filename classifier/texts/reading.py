@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from classifier.context import Context
 from classifier.mime import Message
@@ -35,19 +36,51 @@ class Judgement:
     alternatives: tuple[tuple[Kind, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
 class Reading:
-    """All that is known when the deciding begins. `text` and `subject` are folded; `says` and `titled` their labels."""
+    """All that may be asked of a message, found out when it is first asked for: most list mail needs no text at all.
 
-    message: Message
-    context: Context
-    traits: Traits
-    new: NewText
-    text: str
-    subject: str
-    tongues: frozenset[str] | None
-    says: Mapping[str, Hit]
-    titled: Mapping[str, Hit]
+    `text` and `subject` are folded; `says` and `titled` hold the first hit of each label in them. Bounded by
+    `MAX_TEXT_CHARS` and the bounds of the message's own parts.
+    """
+
+    def __init__(self, message: Message, context: Context) -> None:
+        self.message = message
+        self.context = context
+
+    @cached_property
+    def traits(self) -> Traits:
+        """Who sent it, by its header fields."""
+        return traits(self.message, self.context)
+
+    @cached_property
+    def new(self) -> NewText:
+        """What the sender wrote now."""
+        return new_text(self.message.text)
+
+    @cached_property
+    def text(self) -> str:
+        """The new text, folded."""
+        return folded_text(self.new.text)
+
+    @cached_property
+    def subject(self) -> str:
+        """The subject, folded."""
+        return fold(self.message.subject[:400])
+
+    @cached_property
+    def tongues(self) -> frozenset[str] | None:
+        """The languages that the text can be in."""
+        return tongue.possible(self.text, book().common)
+
+    @cached_property
+    def says(self) -> Mapping[str, Hit]:
+        """What the rules find in the text."""
+        return book().read(self.text, self.tongues)
+
+    @cached_property
+    def titled(self) -> Mapping[str, Hit]:
+        """What they find in the subject."""
+        return book().read(self.subject, None, title=True)
 
     @property
     def asks(self) -> bool:
@@ -81,13 +114,3 @@ class Reading:
 def folded_text(text: str) -> str:
     """The head of a text, folded."""
     return fold(text[: MAX_TEXT_CHARS * 2])[:MAX_TEXT_CHARS]
-
-
-def read(message: Message, context: Context) -> Reading:
-    """Look at everything once; bounded by `MAX_TEXT_CHARS` and the bounds of the message's own parts."""
-    new = new_text(message.text)
-    text, subject = folded_text(new.text), fold(message.subject[:400])
-    rules = book()
-    tongues = tongue.possible(text, rules.common)
-    says, titled = rules.read(text, tongues), rules.read(subject, None, title=True)
-    return Reading(message, context, traits(message, context), new, text, subject, tongues, says, titled)
