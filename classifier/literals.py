@@ -13,7 +13,7 @@ from math import log2
 MAX_STRINGS = 32  # alternatives of one requirement
 MAX_LENGTH = 24  # characters of a string: more tells no more
 MAX_REQUIREMENTS = 4
-MIN_BITS = 12.0  # what a further requirement must tell
+MIN_BITS = 18.0  # what a further requirement must tell
 _MAX_SPAN = 8  # characters in a class that count as alternatives
 _BY_FREQUENCY = " etaoinsrhldcumfpgwybvkxjqz"
 _BITS = {char: 2.5 + 0.25 * rank for rank, char in enumerate(_BY_FREQUENCY)}

@@ -9,31 +9,33 @@ from __future__ import annotations
 import re
 from html import unescape
 
-_HIDDEN = (("<!--", "-->"), ("<style", "</style"), ("<script", "</script"), ("<title", "</title"))
+_HIDDEN = re.compile(r"<(?:!--|style|script|title)", re.IGNORECASE)
+_SHOWN = {
+    "<!--": re.compile("-->"),
+    "<style": re.compile("</style", re.IGNORECASE),
+    "<script": re.compile("</script", re.IGNORECASE),
+    "<title": re.compile("</title", re.IGNORECASE),
+}
 _BLOCK = re.compile(
     r"<(?:br|/?p|/?div|/?tr|/?li|/?h[1-6]|/?table|/?ul|/?ol|hr|/?blockquote|/?pre|/?center|/?body)(?:[\s/][^<>]*)?>",
     re.IGNORECASE,
 )
 _CELL = re.compile(r"<(?:/td|/th|td|th|/span|/dt|/dd)(?:[\s/][^<>]*)?>", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-zA-Z!?][^<>\s@]*(?:\s[^<>]*)?>")
-_SPACE = re.compile(r"[ \t\xa0\r\f\u200b]+")
+_SPACES = re.compile(" {2,}")
 _LINES = re.compile(r" ?\n[ \n]*\n ?")
 
 
-def _without(html: str, opening: str, closing: str) -> str:
-    lowered = html.lower()
-    at = lowered.find(opening)
-    if at < 0 or len(lowered) != len(html):
-        return html
+def _shown(html: str) -> str:
+    """The document without what is never shown: comments, styles, scripts, its title."""
     kept, done = [], 0
-    while at >= 0:
-        end = lowered.find(closing, at)
-        kept.append(html[done:at])
-        if end < 0:
-            done = at + len(opening) if opening == "<!--" else len(html)
+    while hidden := _HIDDEN.search(html, done):
+        kept.append(html[done : hidden.start()])
+        end = _SHOWN[hidden.group().lower()].search(html, hidden.end())
+        if end is None:  # a comment that never ends is none, as browsers see it
+            done = hidden.end() if hidden.group() == "<!--" else len(html)
             break
-        done = end + len(closing)
-        at = lowered.find(opening, done)
+        done = end.end()
     kept.append(html[done:])
     return " ".join(kept)
 
@@ -43,11 +45,12 @@ def to_text(html: str) -> str:
 
     `<user@host>` that somebody forgot to escape stays.
     """
-    for opening, closing in _HIDDEN:
-        html = _without(html, opening, closing)
+    html = _shown(html)
     if "<pre" not in html and "<PRE" not in html:
         html = html.replace("\n", " ")
     html = _CELL.sub(" ", _BLOCK.sub("\n", html))
     text = unescape(_TAG.sub("", html))
-    text = _SPACE.sub(" ", text)
+    for space in "\t\xa0\r\f\u200b":
+        text = text.replace(space, " ")
+    text = _SPACES.sub(" ", text)
     return _LINES.sub("\n\n", text).strip()

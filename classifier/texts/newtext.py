@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-ENOUGH_CHARS = 9_000  # of new text
+ENOUGH_CHARS = 5_000  # of new text
 MAX_CHARS = 20_000  # what decides stands at the head
 
 _ATTRIBUTION = re.compile(
     r"^.{0,160}(?:<[^<>\s]{1,120}@[^<>\s]{1,120}>|\b\S{1,64}@\S{1,100}\b|\[mailto:).{0,80}[:：]\s*\*?$"
 )
+_DIGIT = re.compile(r"\d")
 _WROTE = re.compile(
     r"(?:wrote|writes|schrieb|geschrieben|[àa] écrit|écrivait|a écrit|escribi[óo]|escrib[ií]a|ha escrito|"
     r"escreveu|ha scritto"
@@ -117,9 +118,7 @@ def _original_begins(lines: list[str], at: int) -> int:
             introduction = " ".join(part.strip() for part in lines[max(0, at - joined + 1) : at + 1])
             if len(introduction) > 260:
                 break
-            if _ATTRIBUTION.match(introduction) or (
-                any(c.isdigit() for c in introduction) and _WROTE.search(introduction)
-            ):
+            if _introduces(introduction):
                 following = next((part.strip() for part in lines[at + 1 : at + 4] if part.strip()), "")
                 return 1 if following.startswith(">") or not following else -1
     if ("@" in line or "<" in line) and _FIELD.match(line):
@@ -127,3 +126,13 @@ def _original_begins(lines: list[str], at: int) -> int:
         if sum(bool(_FIELD.match(part)) for part in block if part) >= 2:
             return -1
     return 0
+
+
+def _introduces(text: str) -> bool:
+    """Tell whether a line says who wrote what follows, in whatever language: most of them end in a colon."""
+    ended = text.rstrip(" *")[-1:] in (":", "：")
+    if ended and ("@" in text or "[mailto:" in text) and _ATTRIBUTION.match(text):
+        return True
+    if not ended and "님" not in text and "書" not in text and "メール" not in text:
+        return False
+    return _DIGIT.search(text) is not None and _WROTE.search(text) is not None
