@@ -185,12 +185,12 @@ class Connection(SMTP):
         front = self.front
         if front.is_balancer(self.peer_ip):
             await self._read_proxy_header()
-        key = address_key(self.peer_ip)
+        key = "" if front.gate.exempts(self.peer_ip) else address_key(self.peer_ip)
         if self.peer_ip in front.handler_addresses:
             self.hang_up("loop", b"421 4.4.6 Mail from the handler to itself\r\n")
         elif front.paused or front.closing:
             self.hang_up("paused", b"421 4.3.2 Not accepting mail now, try again later\r\n")
-        elif reason := front.gate.admit(key):
+        elif key and (reason := front.gate.admit(key)):
             self.hang_up(reason, b"421 4.7.0 Too many connections from your address, try again later\r\n")
         else:
             self._gate_key = key

@@ -60,6 +60,10 @@ class Gate:
         """A connection that `admit_any` let in has ended."""
         self.connections -= 1
 
+    def exempts(self, ip: str) -> bool:
+        """Whether an address is not counted: the machine itself, where `loopback_exempt`."""
+        return self.limits.loopback_exempt and ipaddress.ip_address(ip.partition("%")[0]).is_loopback
+
     def admit(self, key: str) -> str:
         """Count one more connection of an address (`address_key`).
 

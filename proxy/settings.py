@@ -17,8 +17,9 @@ class Limits:
     connections: int = 2000
     connections_per_address: int = 50  # concurrent, per IPv4 address or IPv6 /64
     rate_per_address: int = 300  # new connections a minute, per IPv4 address or IPv6 /64
+    loopback_exempt: bool = False  # from those two
     recipients: int = 1000
-    messages_per_connection: int = 1000
+    messages_per_connection: int = 10_000
     bytes_in_flight: int = 256 * 1024 * 1024
     command_timeout_s: float = 300.0  # RFC 5321 section 4.5.3.2.7
     data_timeout_s: float = 180.0  # without a byte, RFC 5321 section 4.5.3.2.5

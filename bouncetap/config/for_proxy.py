@@ -5,6 +5,8 @@ from __future__ import annotations
 from bouncetap.config.load import Config
 from proxy.settings import JournalSettings, Legacy, Limits, Listen, ProxySettings
 
+PER_ADDRESS = ("proxy.limits.connections_per_address", "proxy.limits.rate_per_address")
+
 
 def journal_settings(config: Config) -> JournalSettings:
     """`[journal]`."""
@@ -24,6 +26,8 @@ def proxy_settings(config: Config) -> ProxySettings:
         connections=config["proxy.limits.connections"],
         connections_per_address=config["proxy.limits.connections_per_address"],
         rate_per_address=config["proxy.limits.rate_per_address"],
+        # A default is meant for the network: the machine's own relay, or somebody's load test, is no flood.
+        loopback_exempt=all(config.origins[name] == "default" for name in PER_ADDRESS),
         recipients=config["proxy.limits.recipients"],
         messages_per_connection=config["proxy.limits.messages_per_connection"],
         bytes_in_flight=config["proxy.limits.bytes_in_flight"],

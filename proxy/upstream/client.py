@@ -19,6 +19,7 @@ MAX_LINE_BYTES = 8192
 MAX_LINES = 100
 BLOCK_BYTES = 65536  # of a body, that the handler must read within `block_s` (RFC 5321 section 4.5.3.2.5)
 _REPLY_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
+_HELO = re.compile(rb"[!-~]{1,255}")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -261,7 +262,11 @@ class Connection(asyncio.Protocol):
             reply = await self._command(xclient(client, self.offers.xclient))
             if reply.code >= 300:
                 raise LostError(f"XCLIENT: {reply.code}")
-            reply = await self._command(b"EHLO " + self._hostname + b"\r\n")  # the session begins anew
+            # The session begins anew, as the sender's (Postfix XCLIENT_README); what it calls itself may displease.
+            for name in (client.helo, self._hostname) if _HELO.fullmatch(client.helo) else (self._hostname,):
+                reply = await self._command(b"EHLO " + name + b"\r\n")
+                if reply.code < 500:
+                    break
             if reply.code >= 300:
                 raise LostError(f"EHLO after XCLIENT: {reply.code}")
         except BaseException:

@@ -35,15 +35,20 @@ def xclient(client: Client, attributes: AbstractSet[str]) -> bytes:
         "ADDR": address.encode() or b"[UNAVAILABLE]",
         "PORT": b"%d" % client.port,
         "PROTO": b"ESMTP",
-        "HELO": xtext(client.helo) or b"[UNAVAILABLE]",
+        "HELO": _bounded(xtext(client.helo)),
     }
     words = [b"%s=%s" % (name.encode(), value) for name, value in known.items() if name in attributes]
     return b" ".join([b"XCLIENT", *words]) + b"\r\n"
 
 
 def xtext(value: bytes) -> bytes:
-    """RFC 3461 section 4, with everything encoded that is not plainly harmless; at most 255 octets of `value`."""
-    return b"".join(bytes([octet]) if octet in _SAFE else b"+%02X" % octet for octet in value[:255])
+    """RFC 3461 section 4, with everything encoded that is not plainly harmless."""
+    return b"".join(bytes([octet]) if octet in _SAFE else b"+%02X" % octet for octet in value)
+
+
+def _bounded(value: bytes) -> bytes:
+    """A sender must not be able to make our command too long for the handler."""
+    return value if 0 < len(value) <= 255 else b"[UNAVAILABLE]"
 
 
 def proxy_header(client: Client | None, to_ip: str, to_port: int) -> bytes:

@@ -32,6 +32,12 @@ async def test_too_many_connections_of_one_address(limits: Limits) -> None:
         assert await second.closed()
 
 
+async def test_the_machine_itself_is_exempt_where_nobody_set_a_limit() -> None:
+    async with running(limits=Limits(connections_per_address=1, rate_per_address=1, loopback_exempt=True)) as tap:
+        for _ in range(3):
+            await tap.connect()
+
+
 def test_the_gate_refills_and_stays_small() -> None:
     now = [0.0]
     gate = Gate(Limits(rate_per_address=2, connections_per_address=9), lambda: now[0])

@@ -330,7 +330,24 @@ async def test_xclient(tmp_path: Path) -> None:
             b"NAME=[UNAVAILABLE] ADDR=IPV6:2001:db8::1 PORT=25 PROTO=ESMTP HELO=+C3+A9+20x",
         ]
         assert len([line for line in handler.commands if line.startswith(b"XCLIENT")]) == 2
-        assert {message.helo for message in handler.messages} == {b"tap.example"}
+        # as the sender calls itself, where that is a name at all
+        assert [message.helo for message in handler.messages] == [b"sender.example", b"sender.example", b"tap.example"]
+
+
+async def test_a_name_that_displeases_the_handler_keeps_nothing_up(tmp_path: Path) -> None:
+    async with (
+        serving(Handler(extensions=("PIPELINING", "XCLIENT ADDR HELO"))) as handler,
+        tapping(tmp_path, handler, client_address="xclient") as tap,
+    ):
+        await until(lambda: handler.connections == 1)  # the question what it offers
+        handler.script["ehlo"] = [b"550 5.7.1 odd name\r\n"]
+        assert (await tap.send()).startswith("250 2.0.0 taken")
+        assert handler.messages[0].helo == b"tap.example"
+        await tap.delivery.deliver(
+            incoming(unique(), helo=b"x" * 300)
+        )  # nor one that is no name, or too long to pass on
+        assert handler.messages[1].xclient == b"ADDR=192.0.2.7 HELO=[UNAVAILABLE]"
+        assert handler.messages[1].helo == b"tap.example"
 
 
 async def test_xclient_that_is_not_offered_or_refused(tmp_path: Path) -> None:

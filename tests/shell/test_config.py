@@ -1,6 +1,6 @@
 """The configuration: every option documented, all errors at once, the defaults of the contract."""
 
-from __future__ import annotations
+from __future__ import dataclasses
 
 import tomllib
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_defaults_are_those_of_the_parts_own_settings(tmp_path: Path) -> None:
     """One truth: what the table says and what the dataclasses say must not drift apart."""
     config = load(write(tmp_path, f'state_dir = "{tmp_path}"\n' + TEN_LINES), serving=True, environment={})
     proxy, default = proxy_settings(config), ProxySettings()
-    assert proxy.listen.limits == default.listen.limits
+    assert proxy.listen.limits == dataclasses.replace(default.listen.limits, loopback_exempt=True)
     assert proxy.legacy.deadline_s == default.legacy.deadline_s
     for name in ("on_tempfail", "connections", "replay_connections", "retry_max_s", "reply_timeout_s", "tls"):
         assert getattr(proxy.legacy, name) == getattr(default.legacy, name)
@@ -67,6 +67,12 @@ def test_defaults_are_those_of_the_parts_own_settings(tmp_path: Path) -> None:
     assert store_settings(config).retention == StoreSettings().retention
     assert imap_settings(config).listen == ImapSettings().listen
     assert store_settings(config).index_url == f"sqlite:///{tmp_path}/index.db"
+
+
+def test_a_limit_an_address_that_is_set_holds_for_loopback_too(tmp_path: Path) -> None:
+    text = f'state_dir = "{tmp_path}"\n{TEN_LINES}\n[proxy.limits]\nrate_per_address = 300\n'
+    config = load(write(tmp_path, text), serving=True, environment={})
+    assert proxy_settings(config).listen.limits == ProxySettings().listen.limits
 
 
 def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
