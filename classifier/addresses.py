@@ -23,8 +23,13 @@ _XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _SRS0 = re.compile(r"srs0[=+-][^=@]+=[^=@]+=([^=@]+)=(.+)", re.IGNORECASE)
 _SRS1 = re.compile(r"srs1[=+-][^=@]+=([^=@]+)=(?:srs0)?[=+-]([^=@]+)=([^=@]+)=([^=@]+)=(.+)", re.IGNORECASE)
-_BATV = re.compile(r"(?:prvs=[^=@/]+[=/](.+)|btv1==[^=@]+==(.+))", re.IGNORECASE)
-_VERP = re.compile(r"[^@]*?[+-]([^=@+]+(?:\+[^=@]*)?)=([a-z0-9-]+(?:\.[a-z0-9-]+)+)", re.IGNORECASE)
+# BATV: prvs=TAG=LOCAL, in older drafts prvs=LOCAL/TAG; a tag is a key number, three digits of a day and six hex digits.
+_BATV = re.compile(
+    r"prvs=(?:\w{4,20}=(.+)|\d{4}[0-9a-f]{6}/(.+)|(.+)/\d{4}[0-9a-f]{6})|btv1==[^=@]+==(.+)", re.IGNORECASE
+)
+_VERP = re.compile(r"([^=@]+)=([a-z0-9-]+(?:\.[a-z0-9-]+)+)", re.IGNORECASE)
+# What list managers put before the address where only hyphens part them: "news-return-17-lena=dest.example".
+_VERP_WORDS = re.compile(r".*?(?:^|-)(?:bounces?|returns?|owner|errors?|verp|b|r)(?:-\d+)*-", re.IGNORECASE)
 _MACHINES = frozenset(
     {
         "autobounce", "bounce-handler", "daemon", "mail-admin", "mail-daemon", "mail-delivery-system", "mail.daemon",
@@ -133,7 +138,7 @@ def unwrapped(address: str) -> str:
     if match := _SRS0.fullmatch(local):
         return f"{match[2]}@{match[1]}"
     if match := _BATV.fullmatch(local):
-        return f"{match[1] or match[2]}@{address.rpartition('@')[2]}"
+        return f"{next(filter(None, match.groups()))}@{address.rpartition('@')[2]}"
     return address
 
 
@@ -166,10 +171,19 @@ def return_path_token(envelope_to: str, patterns: Patterns) -> Token | None:
             return Token(_from_verp(match["it"]), match["it"], pattern)
     local = target.rpartition("@")[0]
     if match := _VERP.fullmatch(local):
-        address = f"{match[1]}@{match[2]}"
+        address = f"{_verp_local(match[1])}@{match[2]}"
         if valid(address):
             return Token(address, local, "verp")
     return None
+
+
+def _verp_local(text: str) -> str:
+    """The recipient's local part behind what names the list or the purpose; "" where nothing does."""
+    _, plus, behind = text.partition("+")
+    if plus:
+        return behind
+    words = _VERP_WORDS.match(text)
+    return text[words.end() :] if words else text.partition("-")[2]
 
 
 def _from_verp(text: str) -> str | None:
