@@ -345,7 +345,7 @@ async def test_a_name_that_displeases_the_handler_keeps_nothing_up(tmp_path: Pat
         assert handler.messages[0].helo == b"tap.example"
         await tap.delivery.deliver(
             incoming(unique(), helo=b"x" * 300)
-        )  # nor one that is no name, or too long to pass on
+        )  # no name, and too long to pass on
         assert handler.messages[1].xclient == b"ADDR=192.0.2.7 HELO=[UNAVAILABLE]"
         assert handler.messages[1].helo == b"tap.example"
 
