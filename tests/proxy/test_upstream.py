@@ -343,9 +343,7 @@ async def test_a_name_that_displeases_the_handler_keeps_nothing_up(tmp_path: Pat
         handler.script["ehlo"] = [b"550 5.7.1 odd name\r\n"]
         assert (await tap.send()).startswith("250 2.0.0 taken")
         assert handler.messages[0].helo == b"tap.example"
-        await tap.delivery.deliver(
-            incoming(unique(), helo=b"x" * 300)
-        )  # no name, and too long to pass on
+        await tap.delivery.deliver(incoming(unique(), helo=b"x" * 300))  # no name, and too long to pass on
         assert handler.messages[1].xclient == b"ADDR=192.0.2.7 HELO=[UNAVAILABLE]"
         assert handler.messages[1].helo == b"tap.example"
 

@@ -1,7 +1,8 @@
 """The configuration: every option documented, all errors at once, the defaults of the contract."""
 
-from __future__ import dataclasses
+from __future__ import annotations
 
+import dataclasses
 import tomllib
 from pathlib import Path
 
