@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import socket
 import ssl
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +31,8 @@ PROXY_HEADER_TIMEOUT_S = 5.0
 TLS_HANDSHAKE_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 5.0  # for a peer that does not take our last reply
 UNBROKEN_COMMANDS = 50  # of one pipelined batch, before other sessions get their turn
+ACKNOWLEDGED_AFTER_S = (0.001, 0.01, 0.05, 0.2, 0.75)
+TCP_INFO_BYTES, TCP_CLOSE = 104, 7  # linux/tcp.h
 SKIP_LIMIT_BYTES = 1_000_000  # of one over-long command line
 
 log = structlog.get_logger("proxy")
@@ -297,6 +302,23 @@ class Connection(SMTP):
             await self._drained
         if self.lost or self.transport.is_closing():
             raise GoneError
+
+    async def acknowledged(self) -> bool:
+        """Whether a client that has sent its last octet took all that was written: a closed socket would reset.
+
+        False if it has not after a second, or where the system does not tell.
+        """
+        if not hasattr(socket, "TCP_INFO"):
+            return False
+        with socket.socket(fileno=os.dup(self.socket_transport.get_extra_info("socket").fileno())) as sock:
+            for pause_s in ACKNOWLEDGED_AFTER_S:
+                await asyncio.sleep(pause_s)
+                info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+                if self.lost or info[0] == TCP_CLOSE:
+                    return False
+                if not int.from_bytes(info[24:28], sys.byteorder):  # tcpi_unacked
+                    return True
+        return False
 
     # -- deadlines
 

@@ -301,8 +301,8 @@ class Session(Connection):
     async def _answer(self, reply: Reply) -> bool:
         """Write the reply; True if the socket took it from us while the client was still there.
 
-        A client that has closed its side meanwhile and left nothing more to do has most likely gone: the reply is
-        written, but does not count.
+        A client that has closed its side meanwhile and left nothing more to do has most likely gone: then the reply
+        counts only if its socket acknowledged it.
         """
         gone = self._gone()
         self.say(reply.encode())
@@ -311,7 +311,7 @@ class Session(Connection):
             await self.flush()
         except (GoneError, ConnectionError, ssl.SSLError):
             return False
-        return not gone
+        return not gone or (not self.lost and await self.acknowledged())
 
     def _gone(self) -> bool:
         return self.lost or (self.inbox.eof and not len(self.inbox))

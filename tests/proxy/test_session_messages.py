@@ -165,6 +165,26 @@ async def test_a_client_that_closes_its_side_still_gets_the_reply() -> None:
         assert everything.endswith(b"250 2.0.0 queued as 1\r\n221 2.0.0 Bye\r\n")
 
 
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_closed_socket_is_told_from_one_that_still_reads(closed: bool) -> None:
+    """Both have sent FIN; only the one that reads has its answer, and only the other's resend is a duplicate."""
+    sink = Sink(gate=asyncio.Event())
+    async with running(sink) as tap:
+        client = await tap.connect()
+        await client.say(ENVELOPE + b"x\r\n.\r\n")
+        await until(lambda: len(sink.messages) == 1)
+        if closed:
+            client.writer.close()
+            await client.writer.wait_closed()
+        else:
+            client.writer.write_eof()
+        await asyncio.sleep(0.05)
+        assert sink.gate is not None
+        sink.gate.set()
+        await until(lambda: tap.server.status()["connections"] == 0)
+        assert [code for _, code in sink.marks] == ([] if closed else [250])
+
+
 async def test_a_body_behind_a_refused_data_is_not_obeyed() -> None:
     async with running() as tap:
         client = await tap.connect()
