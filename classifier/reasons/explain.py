@@ -74,6 +74,7 @@ _BY_STAGE = {
 }  # fmt: skip
 _NO_CAUSE = frozenset({Reason.SECURITY, Reason.CONTENT_POLICY, Reason.UNKNOWN})
 # What is said in answer to MAIL FROM is never about the recipient (RFC 5321 section 3.3).
+_OF_SENDERS = (".1.7", ".1.8")  # RFC 3463 section 3.2: the sender's mailbox or system address
 _OF_RECIPIENTS = frozenset({Reason.BAD_MAILBOX, Reason.BAD_DOMAIN, Reason.NO_MAIL_DOMAIN, Reason.RECIPIENT_REFUSED})
 
 
@@ -144,15 +145,22 @@ def _weighed(best: _Candidate | None, found: list[_Candidate]) -> _Candidate | N
 
 def _by_stage(best: _Candidate | None, at: str | None, status: str | None, reply: int | None) -> _Candidate | None:
     """The verdict corrected by the command that was answered; `best` itself where the stage says nothing more."""
+    senders = at == "mail" or (best is not None and _speaks_of_sender(best, status))
+    if best is not None and senders and best.reason in _OF_RECIPIENTS:
+        return replace(best, reason=Reason.SENDER_REJECTED)
     if at is None:
         return best
-    if best is not None and at == "mail" and best.reason in _OF_RECIPIENTS:
-        return replace(best, reason=Reason.SENDER_REJECTED)
     final = reply >= 500 if reply is not None else (status or "").startswith("5")
     if final and at in _BY_STAGE and (best is None or (best.tier <= VAGUE_TEXT and best.reason in _NO_CAUSE)):
         evidence = Evidence(f"stage.{at}", text=best.evidence.text if best else at)
         return _Candidate(VAGUE_TEXT, 0, 0, _BY_STAGE[at], CONFIDENCE[VAGUE_CODE], evidence, "code")
     return best
+
+
+def _speaks_of_sender(best: _Candidate, status: str | None) -> bool:
+    """Whether "invalid address", "domain not found" and the like stand under a code that is about the sender."""
+    whose = best.evidence.text
+    return (status or "").endswith(_OF_SENDERS) and not any(w in whose for w in ("recipient", "user", "mailbox", "rcpt"))
 
 
 def _about(address: str | None, prose: str) -> list[str]:
