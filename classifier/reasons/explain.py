@@ -160,7 +160,9 @@ def _by_stage(best: _Candidate | None, at: str | None, status: str | None, reply
 def _speaks_of_sender(best: _Candidate, status: str | None) -> bool:
     """Whether "invalid address", "domain not found" and the like stand under a code that is about the sender."""
     whose = best.evidence.text
-    return (status or "").endswith(_OF_SENDERS) and not any(w in whose for w in ("recipient", "user", "mailbox", "rcpt"))
+    return (status or "").endswith(_OF_SENDERS) and not any(
+        w in whose for w in ("recipient", "user", "mailbox", "rcpt")
+    )
 
 
 def _about(address: str | None, prose: str) -> list[str]:

@@ -32,6 +32,7 @@ _OTHERS = (
 _LABELS = (
     r"(?:failed |final )?recipients?(?: address)?|rcpt to|failed address|to address|address(?:ed)? to",
     r"not be delivered to|delivering your mail to|deliver (?:(?:the |your )?(?:message|mail|e-mail) )?to",
+    r"(?:mailing )?list,?|duplicated message-id in",
     r"delivered to|delivery to|did not reach(?: the following recipient)?",
     r"destinataires?|destinatari[oa]s?|destinatar(?:ul|ii)?|à destination de",
     r"empfänger(?:adresse)?|ontvanger|mottaker|mottagare|modtager|viðtakandi|vastaanottaja",

@@ -49,6 +49,8 @@ def find(message: Message, context: Context) -> Report | None:
         return None
     failed_header = tuple(message.headers.get_all("x-failed-recipients"))
     copy = returned.find(message, copied)
+    if "list" in signals and sender.is_list_manager(message):
+        prose = _first_about_list(prose)
     notice = mentions.Notice(message, prose, failed_header, copy, delayed=_delayed(message, signals))
     cases, names_people = mentions.cases(notice, context)
     return Report(
@@ -86,10 +88,21 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
         return 0.85, True
     if sender.is_daemon(message, context) and "done" not in signals and _names_and_returns(message, prose):
         return 0.85, False
+    if "list" in signals and sender.is_list_manager(message):
+        return 0.85, False
     shown = returned.find(message, "") is not None or sender.null_path(message, context)
     if "failed" in signals and shown and "failed" in _signals(message.subject):
         return 0.8, False
     return 0.0, False
+
+
+def _first_about_list(prose: str) -> str:
+    """The prose up to the paragraph that refuses: behind it stand addresses to subscribe and to ask for help."""
+    paragraphs = re.split(r"\n[ \t]*\n", prose)
+    for number, paragraph in enumerate(paragraphs, 1):
+        if "list" in _signals(paragraph):
+            return "\n\n".join(paragraphs[:number])
+    return prose
 
 
 def _names_and_returns(message: Message, prose: str) -> bool:
@@ -115,6 +128,8 @@ def _may_be_notice(message: Message, context: Context) -> bool:
     if "replied" in (message.headers.get("auto-submitted") or ""):
         return False
     if "x-ms-exchange-inbox-rules-loop" in message.headers or sender.null_path(message, context):
+        return True
+    if sender.is_list_manager(message):
         return True
     return "failed" in _signals(message.subject)
 

@@ -22,6 +22,8 @@ _SYSTEM_NAMES = (
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _FEW_WORDS = 15
+_LIST_MANAGER_FIELDS = ("x-mlserver", "x-list-administrivia")
+_LIST_MANAGERS = frozenset({"listmaster", "listserv", "majordomo", "mailman", "sympa"})
 _SYSTEM_NAME = re.compile("|".join(_SYSTEM_NAMES), re.IGNORECASE)
 
 
@@ -46,6 +48,14 @@ def is_exchange(message: Message) -> bool:
     """Exchange signs alike in every language: `Microsoft Outlook`, and a subject that is a word, a colon, a title."""
     signed = message.from_name == "Microsoft Outlook" or message.from_address.lower().startswith("microsoftexchange")
     return signed and ":" in message.subject[1:60]
+
+
+def is_list_manager(message: Message) -> bool:
+    """Tell whether a mailing list's manager signs this: its header fields, or the address of an owner or a robot."""
+    if any(name in message.headers for name in _LIST_MANAGER_FIELDS):
+        return True
+    local = message.from_address.partition("@")[0].lower()
+    return local in _LIST_MANAGERS or local.endswith(("-admin", "-bounces", "-owner", "-request"))
 
 
 def writes_above(message: Message, context: Context) -> bool:
