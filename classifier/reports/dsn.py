@@ -24,6 +24,7 @@ _ACTIONS = {
     "deliverable": "delivered", "success": "delivered", "relayed": "relayed", "expanded": "expanded",
 }  # fmt: skip
 _FIELD = re.compile(rb"^[ \t]{0,8}([A-Za-z][A-Za-z0-9-]{2,60})[ \t]*:(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
+_INDENT = re.compile(rb"\n{0,4}([ \t>]{1,8})[A-Za-z]")  # of a report that a mail client quoted as a whole
 _RECIPIENT_FIELDS = frozenset(
     {"final-recipient", "original-recipient", "action", "status", "remote-mta", "diagnostic-code", "last-attempt-date",
      "final-log-id", "will-retry-until", "x-actual-recipient", "x-display-name", "x-supplementary-info", "x-notes"}
@@ -105,6 +106,8 @@ def _read(message: Message, part: Part, data: bytes, base: int) -> Report | None
     case: Case | None = None
     seen: set[str] = set()
     offset = base if part.encoding not in ("base64", "quoted-printable") else -1
+    if indent := _INDENT.match(data):
+        data, offset = re.sub(rb"^" + re.escape(indent[1]), b"", data, flags=re.MULTILINE), -1
     for name, body, at in _fields(data):
         if name not in _RECIPIENT_FIELDS:
             _message_field(report, name, body)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from classifier import Context, classify
+from classifier import Context, classify, recipients
+from classifier.mime import parse
+from classifier.reports import secondopinion
+from classifier.reports.model import Case, Report
+from classifier.verdict import Category, Kind
 
 NOTICES: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "notices.toml").read_text("utf-8"))["notice"]
 
@@ -36,3 +42,154 @@ def test_notice(notice: dict[str, Any]) -> None:
     if notice["kind"] == "other":
         assert verdict.authentic is False
         assert verdict.evidence
+
+
+def dsn(
+    fields: str, *, head: str = "", text: str = "Your message could not be delivered.", encoding: str = ""
+) -> bytes:
+    """A report whose machine-readable part has these fields; `head` replaces the header's first lines."""
+    head = head or "From: MAILER-DAEMON@mx.dest.example\nTo: sender@shop.example\nSubject: failure\n"
+    body, declared = fields, ""
+    if encoding == "base64":
+        body, declared = base64.encodebytes(fields.encode()).decode(), "Content-Transfer-Encoding: base64\n"
+    return (
+        f'{head}MIME-Version: 1.0\nContent-Type: multipart/report; report-type=delivery-status; boundary="b"\n\n'
+        f"--b\nContent-Type: text/plain\n\n{text}\n\n"
+        f"--b\nContent-Type: message/delivery-status\n{declared}\n{body}\n--b--\n"
+    ).encode()
+
+
+GROUP = "Final-Recipient: rfc822; {to}\nAction: failed\nStatus: {status}\n"
+TWO = GROUP.format(to="a@d.example", status="5.1.1"), GROUP.format(to="b@d.example", status="5.2.2")
+BOTH = [("a@d.example", "5.1.1"), ("b@d.example", "5.2.2")]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Reporting-MTA: dns; mx\n\n" + "\n".join(TWO),
+        "Reporting-MTA: dns; mx\n\n" + "".join(TWO),  # the blank lines lost
+        "Reporting-MTA: dns; mx\n\n" + "\n".join(TWO).replace("\nAction", "\n\nAction"),  # and added
+        "\n".join(TWO),  # no per-message fields
+        "\n".join(TWO).replace("rfc822; ", "RFC822;\n "),  # folded
+        "\n".join(TWO).replace("rfc822; ", ""),  # no type
+        "\n".join(TWO).replace("failed", "FAILED (permanently)"),  # RFC 822 comments
+        "\n".join(TWO).replace("5.1.1", "5.1.1 (bad destination)"),
+        "\n".join(TWO).replace("Action: failed", "X-Other: 1\nAction: failed"),
+        "\n".join(TWO).replace("Final", "Original-Recipient: rfc822;x@y.example\nFinal"),
+        "\n".join(f"  {line}" for line in "".join(TWO).splitlines()),  # indented by a mail client
+    ],
+)
+@pytest.mark.parametrize("encoding", ["", "base64"])
+def test_groups_of_recipients_however_bent(fields: str, encoding: str) -> None:
+    verdict = classify(dsn(fields, encoding=encoding))
+    assert [(r.address, r.status) for r in verdict.recipients] == BOTH
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [("failed", "bounce"), ("failure", "bounce"), ("expired", "bounce"), ("delayed", "delay"), ("deferred", "delay"),
+     ("delivered", "delivered"), ("relayed", "delivered"), ("expanded", "delivered"), ("", "bounce")],
+)  # fmt: skip
+def test_the_kind_is_the_actions(action: str, kind: str) -> None:
+    status = {"delay": "4.4.1", "delivered": "2.0.0"}.get(kind, "5.0.0")
+    fields = GROUP.format(to="a@d.example", status=status).replace("failed", action)
+    assert classify(dsn(fields)).kind == kind
+
+
+def test_a_failure_among_deliveries_is_a_bounce() -> None:
+    done = GROUP.format(to="c@d.example", status="2.0.0").replace("failed", "delivered")
+    verdict = classify(dsn("\n".join((done, *TWO))))
+    assert verdict.kind is Kind.BOUNCE
+    assert [r.action for r in verdict.recipients] == ["delivered", "failed", "failed"]
+    assert verdict.recipients[0].category is Category.NONE
+
+
+def test_an_expired_report_is_final_and_keeps_its_cause() -> None:
+    fields = GROUP.format(to="a@d.example", status="4.4.7")
+    verdict = classify(dsn(fields + "Diagnostic-Code: smtp; 452 4.2.2 Mailbox full, giving up after 5 days\n"))
+    assert verdict.kind is Kind.BOUNCE
+    assert [(r.reason, r.final, r.category) for r in verdict.recipients] == [("mailbox_full", True, "soft")]
+
+
+def test_internationalised_addresses() -> None:
+    """RFC 6533: utf-8 addresses raw, and with their characters escaped."""
+    for written in ("utf-8; јован@пример.срб", r"utf-8; \x{458}\x{43E}\x{432}\x{430}\x{43D}@пример.срб"):
+        verdict = classify(dsn(f"Final-Recipient: {written}\nAction: failed\nStatus: 5.1.1\n"))
+        assert verdict.recipients[0].address == "јован@пример.срб"
+
+
+def test_other_address_types_stay_as_they_are() -> None:
+    verdict = classify(dsn("Final-Recipient: x400; /S=Doe/P=corp/C=DE/\nAction: failed\nStatus: 5.1.1\n"))
+    assert verdict.recipients[0].address == "x400; /S=Doe/P=corp/C=DE/"
+
+
+PERSON = "From: Gus <gus@customer.example>\nTo: shop@shop.example\nSubject: Fwd: Undelivered Mail\n"
+
+
+@pytest.mark.parametrize(
+    ("above", "kind"),
+    [
+        ("FYI", "bounce"),
+        ("I keep getting this when I write to you. Is your address still right?", "human"),
+        ("", "bounce"),
+    ],
+)
+def test_a_forwarded_report_with_a_question_is_a_persons(above: str, kind: str) -> None:
+    inner = dsn("\n".join(TWO)).decode()
+    outer = f"{PERSON}MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: text/plain\n\n"
+    verdict = classify(f"{outer}{above}\n\n--o\nContent-Type: message/rfc822\n\n{inner}\n--o--\n".encode())
+    assert verdict.kind == kind
+    assert verdict.kind is Kind.HUMAN or verdict.confidence < 0.9
+
+
+@pytest.mark.parametrize(
+    ("disposition", "submitted", "text", "kind", "reason"),
+    [
+        ("automatic-action/MDN-sent-automatically; deleted", "", "was automatically rejected: no ads", "bounce",
+         "recipient_refused"),
+        ("automatic-action/MDN-sent-automatically; deleted", "", "was automatically rejected: mailbox full", "bounce",
+         "mailbox_full"),
+        ("automatic-action/MDN-sent-automatically; dispatched", "auto-replied (rejected)", "No.", "bounce",
+         "recipient_refused"),
+        ("manual-action/MDN-sent-manually; denied", "", "No.", "bounce", "recipient_refused"),
+        ("manual-action/MDN-sent-manually; displayed", "", "The message was displayed.", "receipt", None),
+        ("automatic-action/MDN-sent-automatically; deleted", "", "Deleted without being read.", "receipt", None),
+    ],
+)  # fmt: skip
+def test_rejections_in_the_form_of_a_receipt(
+    disposition: str, submitted: str, text: str, kind: str, reason: str | None
+) -> None:
+    """RFC 5429 section 2.1.2, RFC 8098."""
+    raw = (
+        f"From: postmaster@dest.example\nTo: news@shop.example\nSubject: your mail\nAuto-Submitted: {submitted}\n"
+        'MIME-Version: 1.0\nContent-Type: multipart/report; report-type=disposition-notification; boundary="b"\n\n'
+        f"--b\nContent-Type: text/plain\n\nYour message to <a@dest.example> {text}\n\n"
+        "--b\nContent-Type: message/disposition-notification\n\n"
+        f"Final-Recipient: rfc822; a@dest.example\nDisposition: {disposition}\n\n--b--\n"
+    )
+    verdict = classify(raw.encode())
+    assert verdict.kind == kind
+    assert [(r.address, r.reason) for r in verdict.recipients] == ([("a@dest.example", reason)] if reason else [])
+
+
+def test_amazon_ses_notifications() -> None:
+    said = "smtp; 550 5.1.1 user unknown"
+    person = {"emailAddress": "a@d.example", "action": "failed", "status": "5.1.1", "diagnosticCode": said}
+    notice = json.dumps({"notificationType": "Bounce", "bounce": {"bouncedRecipients": [person]}})
+    envelope = json.dumps({"Type": "Notification", "Message": notice})
+    for body in (notice, envelope):
+        raw = f"From: no-reply@sns.amazonaws.com\nTo: a@shop.example\nSubject: AWS Notification\n\n{body}\n"
+        (found,) = classify(raw.encode()).recipients
+        assert (found.address, found.status, found.reason) == ("a@d.example", "5.1.1", "bad_mailbox")
+    assert classify(b'From: no-reply@sns.amazonaws.com\n\n{"notificationType":"Bounce"').kind is not Kind.BOUNCE
+
+
+def test_flufl_names_a_recipient_and_never_a_reason() -> None:
+    raw = b"From: MAILER-DAEMON@old.example\nTo: a@shop.example\nSubject: x\n\n<lena@dest.example>: gone\n"
+    report = secondopinion.ask(parse(raw))
+    if report is None:  # its detectors differ from version to version: ask it about what all know
+        report = Report("flufl.test", [Case("lena@dest.example", action="failed", status="5.1.1")], 0.6)
+    person = recipients.recipient(report.cases[0], report, "550 5.1.1 user unknown", None)
+    assert (person.reason, person.category) == ("unknown", Category.SOFT)
+    assert person.confidence < 0.5
