@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("journal", "proxy", "classifier", "filing", "imap")
+BENCHMARKS = ("journal", "proxy", "independence", "classifier", "filing", "imap")
 
 
 def main(names: list[str]) -> int:

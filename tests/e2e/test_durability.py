@@ -107,7 +107,7 @@ def test_kill_minus_nine_at_random(make_tap: Any, handler: Any) -> None:
     at_handler = Counter(row["sha256"] for row in handler.accepted())
     missing = wanted - at_handler.keys()
     duplicates = sum(count - 1 for count in at_handler.values())
-    wait_for(lambda: len(tap.exported()) >= len(wanted), "the filer to catch up", 120)
+    wait_for(lambda: len(tap.exported()) >= len(wanted), "the filer to catch up", 600)
     in_quarantine = Counter(row["sha256"] for row in tap.exported())
     lost = [mail for mail in load.acknowledged if in_quarantine[mail.sha256] == 0]
     doubled = [mail for mail in load.acknowledged if in_quarantine[mail.sha256] > 1]
