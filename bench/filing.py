@@ -22,8 +22,8 @@ from proxy.journal import Entry, Fate, JournalWriter, Mark, new_id
 from proxy.journal.records import unstuffed
 from proxy.settings import JournalSettings
 from store.expiry import Expiry
-from store.filer import FilingLoop
 from store.filing import BatchFiler, Filing
+from store.filing_loop import FilingLoop
 from store.mailboxes import Mailboxes
 from store.outcomes import Outcomes
 from store.prepare import Job, prepare

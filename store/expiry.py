@@ -1,10 +1,9 @@
 r"""Expiry: what has been in its folder for longer than the folder's retention goes, and the disk space comes back.
 
 A pass is a series of small transactions (`steps`), so that filing goes on in between: entries first (a message goes
-with its last entry), then whole segments in which nothing lives any more are unlinked, and what still lives in mostly
-dead ones (held by `\Flagged`, or moved to another folder; before their time, what analysts left) is carried over into
-a new segment: one transaction with the row, the unlink comes after. Files that no row knows, left by a crash, are
-swept. Crash points: `entries_expired`, `segment_row_deleted`, `carried`, and those of appending.
+with its last entry), then whole segments in which nothing lives any more are unlinked, what lives in mostly dead ones
+is carried over (`carrying.py`), and files that no row knows, left by a crash, are swept. Crash points:
+`entries_expired`, `segment_row_deleted`.
 
 No clock is believed blindly: expiry stops, until it is forced, if the wall clock has moved more than an hour against
 the monotonic one, or if the last pass before a restart is more than two days ago.
@@ -16,26 +15,22 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection
 
 from store import metrics
-from store import segments as files
-from store.entries import remove, take_off
-from store.filing import BatchFiler, count_in
-from store.folders import FOLDERS
+from store.carrying import Carrier
+from store.entries import remove
+from store.filing import BatchFiler, utc_day
+from store.lock import filer_lock
 from store.quarantine import Quarantine
-from store.schema import entries, folders, messages, meta, segments
-from store.segments import DamagedFrame, Place, retention_class
+from store.schema import entries, folders, meta, segments
 from store.settings import DAY_S
 from store.uidvalidity import orphans_kept_ns
 
 BATCH_ENTRIES = 500
-CARRY_MESSAGES, CARRY_BYTES = 100, 16 * 1024 * 1024
-HELD = "held"  # the retention class of what was carried over
 JUMP_S = 3600.0
 GAP_S = 2 * DAY_S
 _LAST_PASS = "last_expiry_ns"  # noqa: S105  # a name in `meta`
@@ -69,16 +64,6 @@ class Due:
     held: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A segment whose living messages are carried over, and the day and class of the one that takes them."""
-
-    pk: int
-    path: str
-    to_day: str
-    to_class: str
-
-
 class Expiry:
     """Expires one quarantine. Not thread-safe but for `due`; `filer` is its one writer of bytes."""
 
@@ -86,6 +71,7 @@ class Expiry:
         self._quarantine = quarantine
         self._index = quarantine.index
         self._filer = filer
+        self._carrier = Carrier(quarantine, filer)
         self._clock = clock or Clock()
         self.retention = quarantine.settings.retention
         self.blocked = ""
@@ -130,9 +116,9 @@ class Expiry:
             self.check_clock()
         now_s = self._clock.wall_s()
         yield from self._entries(now_s)
-        self._filer.segments.close_before(_day(now_s))
+        self._filer.segments.close_before(utc_day(now_s))
         yield from self._unlink_dead()
-        yield from self._carry(now_s)
+        yield from self._carrier.carry(now_s, self.retention)
         yield from self._unlink_dead()
         yield from self._sweep()
         while self._index.shrink():
@@ -218,80 +204,26 @@ class Expiry:
             self._unlink(path)
             yield 0
 
-    def _carry(self, now_s: float) -> Iterator[int]:
-        """Move what lives in mostly dead segments: past their time when a quarter is dead, before it three quarters."""
-        c = segments.c
-        past = {retention_class(name): self.retention.for_folder(name) for name in FOLDERS}
-        query = sa.select(c.pk, c.path, c.day, c.retention_class, c.live_bytes * 4 < c.written_bytes)
-        query = query.where(c.live_messages > 0, c.live_bytes * 4 < c.written_bytes * 3).order_by(c.pk)
-        with self._index.read() as connection:
-            rows = connection.execute(query).all()
-        for pk, path, day, kept, sparse in rows:
-            begins_s = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
-            over = begins_s + DAY_S + past.get(kept, 0) <= now_s
-            if path in self._filer.segments.open_paths or not (over or sparse):
-                continue
-            source = _Source(pk, path, *((_day(now_s), HELD) if over else (day, kept)))
-            at = 0
-            while (reached := self._carry_some(source, at)) > at:
-                at = reached
-                yield 0
-
-    def _carry_some(self, source: _Source, start: int) -> int:
-        """Carry a few of a segment's messages over, those at `start` and later; returns where to go on.
-
-        What cannot be read stays where it is: it must not keep everything else on disk.
-        """
-        m = messages.c
-        query = sa.select(m.pk, m.frame_offset, m.frame_bytes)
-        query = query.where(m.segment_pk == source.pk, m.frame_offset >= start)
-        with self._index.read() as connection:
-            rows = connection.execute(query.order_by(m.frame_offset).limit(CARRY_MESSAGES)).all()
-        moved: list[tuple[int, int, int, Place]] = []
-        unreadable, size = 0, 0
-        try:
-            for pk, offset, frame_bytes in rows:
-                if moved and size + frame_bytes > CARRY_BYTES:
-                    break
-                start = offset + frame_bytes
-                try:
-                    frame = files.read(self._quarantine.directory, Place(source.path, offset, frame_bytes))
-                except (OSError, DamagedFrame):
-                    unreadable += 1
-                    continue
-                size += frame_bytes
-                place = self._filer.segments.append(source.to_day, source.to_class, frame)
-                moved.append((pk, offset, frame_bytes, place))
-            if moved:
-                self._filer.segments.sync()
-                self._repoint(source, moved)
-                self._filer.point("carried")
-        except BaseException:
-            self._filer.abandon()
-            raise
-        if unreadable:
-            log.error("held_messages_unreadable", path=source.path, messages=unreadable)
-        return start
-
-    def _repoint(self, source: _Source, moved: list[tuple[int, int, int, Place]]) -> None:
-        """Let the rows that still point to the old frames point to the new ones, which lie in one file or two."""
-        m = messages.c
-        with self._index.write() as connection:
-            new_pks = {p.path: self._filer.segment_pk(connection, p.path, source.to_class) for *_, p in moved}
-            for pk, offset, frame_bytes, place in moved:
-                this = sa.and_(m.pk == pk, m.segment_pk == source.pk, m.frame_offset == offset)
-                new = {"frame_offset": place.offset, "frame_bytes": place.size_bytes}
-                new["segment_pk"] = new_pks[place.path]
-                if connection.execute(sa.update(messages).where(this).values(new)).rowcount:
-                    count_in(connection, new_pks[place.path], 1, place.size_bytes)
-                    take_off(connection, source.pk, 1, frame_bytes)
-
-
-def _day(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).date().isoformat()
-
 
 def _set_meta(connection: Connection, name: str, value: str) -> None:
     changed = connection.execute(sa.update(meta).where(meta.c.name == name).values(value=value))
     if not changed.rowcount:
         connection.execute(sa.insert(meta).values(name=name, value=value))
+
+
+def expire_now(quarantine: Quarantine, *, force: bool) -> int:
+    """One whole pass where no filer runs; returns how many entries went.
+
+    Raises Locked, ExpiryBlocked, OSError, SQLAlchemyError.
+    """
+    with filer_lock(quarantine.settings.state_dir):
+        filer = BatchFiler(quarantine)
+        try:
+            return sum(Expiry(quarantine, filer).steps(force=force))
+        finally:
+            filer.close()
+
+
+def due_now(quarantine: Quarantine) -> list[Due]:
+    """What a pass would remove now, by folder, whether a filer runs or not."""
+    return Expiry(quarantine, BatchFiler(quarantine)).due()

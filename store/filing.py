@@ -100,7 +100,7 @@ class BatchFiler:
         return len(new)
 
     def _append(self, filing: Filing) -> Place:
-        day = datetime.fromtimestamp(filing.entry.received_ns / 1e9, UTC).date().isoformat()
+        day = utc_day(filing.entry.received_ns / 1e9)
         made = filing.prepared
         frame = Frame(filing.entry.id, made.annotation, filing.original, made.verdict)
         return self.segments.append(day, retention_class(made.folder), frame)
@@ -188,6 +188,11 @@ class BatchFiler:
         with contextlib.suppress(OSError):
             self.segments.abandon()
         self._segment_pks.clear()
+
+
+def utc_day(at_s: float) -> str:
+    """YYYY-MM-DD of a Unix time."""
+    return datetime.fromtimestamp(at_s, UTC).date().isoformat()
 
 
 def count_in(connection: Connection, segment_pk: int, count: int, size_bytes: int) -> None:

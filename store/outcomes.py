@@ -83,19 +83,21 @@ class Outcomes:
         """The worst of all."""
         if self.refused:
             return REFUSED
-        return next((str(fate) for fate in _WORST_FIRST if fate in self.fates), str(Fate.OPEN))
+        known = self.fates
+        return next((str(fate) for fate in _WORST_FIRST if fate in known), str(Fate.OPEN))
 
     @property
     def legacy(self) -> str:
         """The handler's reply to the recipient that fared worst, or `pending`."""
         if self.refused:
             return f"refused by the tap: {self.refused}"
-        if self.fate in (Fate.OPEN, Fate.IN_DOUBT):
+        worst = self.fate
+        if worst in (Fate.OPEN, Fate.IN_DOUBT):
             return PENDING
-        told = next((t for t in self.told if t.fate == self.fate), None)
+        told = next((t for t in self.told if t.fate == worst), None)
         if told is None:
             return str(self.answered)
-        return f"{told.code} {told.text}".strip() if told.code else told.text or self.fate
+        return f"{told.code} {told.text}".strip() if told.code else told.text or worst
 
     @property
     def keywords(self) -> frozenset[str]:

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from classifier import classify
+from classifier.classify import classify, warm_up
 from classifier.context import Context, Patterns
 from classifier.verdict import Category, Verdict, unparsable
 from store.annotate import Facts, annotation
 from store.folders import folder_for, joined, keywords_for
 from store.imap.structure import describe
 from store.settings import Retention
+
+__all__ = ["Job", "Prepared", "address", "clean", "prepare", "unreadable", "warm_up"]
 
 PEOPLE_LIMIT = 10_000  # recipients of one verdict that the index takes
 _PATH = re.compile(rb'\s*<((?:"(?:[^"\\]|\\.)*"|[^">])*)>')

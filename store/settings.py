@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +37,8 @@ class Retention:
 class StoreSettings:
     """All that the filer, expiry and the quarantine need.
 
-    `reserve_bytes` is the disk space kept free for the journal: below it the filer stops filing and waits.
+    `reserve_bytes` is the disk space kept free for the journal: below it the filer stops filing and waits. `workers`
+    are processes that classify; 0: one less than there are CPUs, at most four.
     """
 
     state_dir: Path = Path("var")
@@ -47,8 +49,14 @@ class StoreSettings:
     patterns: Patterns = field(default_factory=Patterns)
     expire_interval_s: float = 600.0
     poll_interval_s: float = 0.1
-    batch_messages: int = 200
+    batch_messages: int = 500
     segment_bytes: int = 64 * 1024 * 1024
+    workers: int = 0
+
+    @property
+    def worker_count(self) -> int:
+        """How many processes classify."""
+        return self.workers or min(4, max(1, len(os.sched_getaffinity(0)) - 1))
 
 
 @dataclass(frozen=True, slots=True)

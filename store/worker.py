@@ -31,7 +31,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(5)  # forwarding comes first
-    prepare = getattr(importlib.import_module(module), name)
+    made = importlib.import_module(module)
+    prepare = getattr(made, name)
+    if hasattr(made, "warm_up"):
+        made.warm_up()  # so that the first message does not pay for it
     send(link, b"ready")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # from here on a traceback might quote a message
     with contextlib.suppress(EOFError, ConnectionError):

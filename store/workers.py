@@ -1,4 +1,4 @@
-"""The filer's end of the worker process: no message can crash, hang or bloat more than a process that is replaced.
+"""The filer's end of the worker processes: no message can crash, hang or bloat more than a process that is replaced.
 
 Results come one by one, so the message that a worker died of is known: it is the first without one. It gets a second
 chance, alone in a fresh worker; when that dies too, the message is filed as `other`, `unparsable`, and the rest go on.
@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import queue
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import structlog
 
@@ -28,13 +31,15 @@ RECYCLE_MESSAGES, RECYCLE_BYTES = 20_000, 400_000_000
 
 log = structlog.get_logger("filer")
 
+T = TypeVar("T")
+
 
 class WorkerUnusable(RuntimeError):
     """A worker does not even start: not the fault of any message."""
 
 
-class Workers:
-    """Prepares messages in a worker process, which is started on use. `close` may be called from another thread."""
+class Worker:
+    """Prepares messages in a process of its own, which is started on use. `close` may be called from another thread."""
 
     def __init__(self, target: str = "store.prepare:prepare", timeout_s: float = TIMEOUT_S) -> None:
         self._target = target
@@ -129,6 +134,39 @@ class Workers:
             return None
         process.kill()
         return process.wait()
+
+
+class Workers:
+    """`count` workers, each with a thread that waits for it."""
+
+    def __init__(self, count: int = 1, make: Callable[[], Worker] = Worker) -> None:
+        self.count = count
+        self.all = [make() for _ in range(count)]
+        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self.all:
+            self._idle.put(worker)
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="preparing")
+
+    def submit(self, work: Callable[[Worker], T]) -> Future[T]:
+        """Have `work` done with the next worker that is free."""
+        return self._threads.submit(self._with_one, work)
+
+    def _with_one(self, work: Callable[[Worker], T]) -> T:
+        worker = self._idle.get()
+        try:
+            return work(worker)
+        finally:
+            self._idle.put(worker)
+
+    def interrupt(self) -> None:
+        """End all workers, whatever they do."""
+        for worker in self.all:
+            worker.close()
+
+    def close(self) -> None:
+        """The same, and wait for the threads."""
+        self.interrupt()
+        self._threads.shutdown(cancel_futures=True)
 
 
 def _groups(jobs: Sequence[Job]) -> Iterator[list[Job]]:

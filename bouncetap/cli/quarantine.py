@@ -204,7 +204,7 @@ def expire(dry_run: bool, force: bool) -> None:
     """Remove what is past its folder's retention now, in the running filer or by itself."""
     config = loaded(serving=False, writes=True)
     if dry_run:
-        from store.filer import due_now
+        from store.expiry import due_now
 
         with _quarantine(config) as quarantine:
             rows = [(d.folder, d.messages, d.bytes, d.held) for d in due_now(quarantine)]
@@ -214,8 +214,8 @@ def expire(dry_run: bool, force: bool) -> None:
 
 
 def _expired(config: Config, *, force: bool) -> int:
-    from store.expiry import ExpiryBlocked
-    from store.filer import Locked, expire_now
+    from store.expiry import ExpiryBlocked, expire_now
+    from store.lock import Locked
 
     try:
         answer = asyncio.run(ask(config.state_dir, "filer", "expire", timeout_s=3600, force=force))

@@ -47,7 +47,7 @@ def folder_key(folder: str) -> str:
     return folder.lower().replace("/", "_").replace("-", "_")
 
 
-RESTART = frozenset({"state_dir", "proxy.listen", "proxy.workers", "legacy", "journal", "index", "quarantine",
+RESTART = frozenset({"state_dir", "proxy.listen", "proxy.workers", "classifier.workers", "legacy", "journal", "index", "quarantine",
                      "imap.listen", "imap.listen_tls", "http", "log"})  # fmt: skip  # options and whole sections
 
 SECTIONS = {
@@ -126,6 +126,7 @@ OPTIONS: tuple[Option, ...] = (
            '`"bounce+{address}@bounces.example.com"`.'),
     Option("classifier.unsubscribe_addresses", v.TEXTS, "[]", 'Patterns of our unsubscribe addresses, e.g. `"unsub-*@example.com"`.'),
     Option("classifier.sent_domains", v.DOMAINS, "[]", "Domains that we send from: a returned copy from none of them is not ours."),
+    Option("classifier.workers", v.INTEGER, None, "Processes that classify. By default one less than there are CPUs, at most four."),
     Option("index.url", v.TEXT, '"sqlite:///<state_dir>/index.db"', "SQLAlchemy URL. This version supports SQLite."),
     Option("quarantine.backend", v.choice("embedded", "imap"), '"embedded"', "This version supports `embedded`."),
     Option("retention.default", v.DURATION, '"14d"', "For every folder without its own."),

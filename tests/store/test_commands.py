@@ -18,12 +18,11 @@ from proxy.journal import Entry
 from proxy.journal.records import unstuffed
 from store import export, lookup
 from store.accounts import Accounts
-from store.filer import FilingLoop
 from store.imap.roles import FlagChange
 from store.mailboxes import Mailboxes
 from store.quarantine import Quarantine
 from store.settings import DAY_S
-from tests.support.store import bounce, file_all, journal, make_entry, settings_for
+from tests.support.store import bounce, file_all, filing_loop, journal, make_entry, settings_for
 
 ODD = b"..starts with a dot\r\nbare\rcr\nlf\x00nul \xff\r\n..\r\n"
 HARD = "Bounces/Hard"
@@ -205,7 +204,7 @@ def test_expire_alone(state: Path) -> None:
     assert dry.split()[-3] == "2"
     assert command(state, "expire").stdout == b"removed 2\n"
     assert command(state, "message", old[1].id, "--raw").stdout == unstuffed(old[1].wire)
-    loop = FilingLoop(settings_for(state))
+    loop = filing_loop(settings_for(state))
     blocked = command(state, "expire")
     loop.close()
     assert blocked.returncode == 1

@@ -15,7 +15,7 @@ import pytest
 
 from proxy.journal.records import unstuffed
 from store.accounts import Accounts
-from store.filer import Filer, FilingLoop
+from store.filer import Filer
 from store.imap.roles import FlagChange
 from store.mailboxes import Mailboxes
 from store.quarantine import Quarantine
@@ -24,7 +24,9 @@ from tests.support.store import (
     bounce,
     contents,
     file_all,
+    filing_loop,
     journal,
+    lasting_workers,
     make_entry,
     run_until_idle,
     settings_for,
@@ -46,7 +48,7 @@ async def test_killed_while_filing(tmp_path: Path, point: str) -> None:
     await journal(settings.journal_dir, entries)
     for number in (1, 2):
         assert start(tmp_path, point, number).wait() == -signal.SIGKILL
-    loop = FilingLoop(settings)
+    loop = filing_loop(settings)
     run_until_idle(loop)
     assert contents(loop.quarantine) == {entry.id: unstuffed(entry.wire) for entry in entries}
     loop.request_expiry(force=True)
@@ -69,11 +71,11 @@ async def test_killed_at_any_time(tmp_path: Path) -> None:
         await asyncio.sleep(dice.uniform(0.5, 2.0))
         process.kill()
         process.wait()
-    filer = Filer(settings)
+    filer = Filer(settings, workers=lasting_workers())
     await filer.start()
     wait_until(lambda: filer.status()["next_expiry_s"] > 0 and filer.status()["lag_s"] == 0)
     await filer.stop()
-    loop = FilingLoop(settings)
+    loop = filing_loop(settings)
     run_until_idle(loop)
     assert contents(loop.quarantine) == {entry.id: unstuffed(entry.wire) for entry in entries}
     loop.close()
@@ -95,7 +97,7 @@ async def test_killed_while_expiring(tmp_path: Path, point: str) -> None:
     assert start(tmp_path, point, 1).wait() == -signal.SIGKILL
     for ident, original in kept.items():
         assert quarantine.original(ident) == original
-    loop = FilingLoop(settings)
+    loop = filing_loop(settings)
     run_until_idle(loop)
     assert contents(quarantine) == kept
     assert dict(mailboxes.shown("Bounces/Hard", [7, 21, 41])) == shown

@@ -21,7 +21,8 @@ from proxy.journal.stream import FILED, list_streams, read_cursor
 from proxy.settings import JournalSettings
 from store.accounts import Accounts
 from store.errors import CommandError, StartError
-from store.filer import Filer, FilingLoop
+from store.filer import Filer
+from store.filing_loop import FilingLoop
 from store.imap.roles import FlagChange
 from store.mailboxes import Mailboxes
 from store.outcomes import Outcomes
@@ -29,9 +30,19 @@ from store.prepare import Job, Prepared
 from store.quarantine import Quarantine
 from store.schema import messages, stream_cursors
 from store.settings import StoreSettings
-from store.workers import Workers
+from store.workers import Worker, Workers
 from tests.support.journal import FaultyFiles
-from tests.support.store import bounce, contents, journal, make_entry, run_until_idle, settings_for, wait_until
+from tests.support.store import (
+    bounce,
+    contents,
+    filing_loop,
+    journal,
+    lasting_workers,
+    make_entry,
+    run_until_idle,
+    settings_for,
+    wait_until,
+)
 
 HARD = "Bounces/Hard"
 
@@ -53,17 +64,17 @@ async def test_what_is_decided_is_filed_once(tmp_path: Path) -> None:
     entries = [make_entry(bounce(b"u%d@example.org" % n)) for n in range(30)]
     refused = make_entry(b"a\r\n.\nb\r\n", refused="554 5.6.11 no")
     await journal(settings.journal_dir, [*entries, refused])
-    filer = Filer(settings)
+    filer = Filer(settings, workers=lasting_workers())
     await filer.start()
     wait_until(lambda: filer.status()["filed"] == 31)
     assert filer.status()["last_error"] == ""
     with pytest.raises(StartError, match="another filer"):
-        await Filer(settings).start()
+        await Filer(settings, workers=lasting_workers()).start()
     with pytest.raises(CommandError):
         await filer.command("dance", {})
     await filer.stop()
     await filer.stop()
-    again = Filer(settings)
+    again = Filer(settings, workers=lasting_workers())
     await again.start()
     more = [make_entry(b"hello\r\n")]
     await journal(settings.journal_dir, more)
@@ -77,7 +88,7 @@ async def test_what_is_decided_is_filed_once(tmp_path: Path) -> None:
 async def test_a_message_waits_for_the_senders_answer(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     waiting, spooled, passed, dead = (make_entry(bounce(), rcpts=2) for _ in range(4))
-    loop = FilingLoop(settings)
+    loop = filing_loop(settings)
     writer = await JournalWriter.open(JournalSettings(dir=settings.journal_dir, reserve_bytes=0))
     for entry in (waiting, spooled, passed, dead):
         await writer.append_entry(entry)
@@ -107,7 +118,7 @@ async def test_a_message_waits_for_the_senders_answer(tmp_path: Path) -> None:
     # The cursor stays at the one that waits; what is past it is not filed again, not even once expunged.
     admin_expunges(loop.quarantine, mailboxes)
     loop.close()
-    loop = FilingLoop(settings)
+    loop = filing_loop(settings)
     run_until_idle(loop)
     assert contents(loop.quarantine) == {}
     writer.append_mark(Mark(waiting.id, 1, answered=0))
@@ -129,7 +140,7 @@ async def test_bodies_beyond_the_bound_are_read_again(tmp_path: Path, monkeypatc
     settings = settings_for(tmp_path)
     entries = [make_entry(b"x" * 600 + b"\r\n") for _ in range(4)]
     await journal(settings.journal_dir, entries, *(Mark(e.id, 1, answered=250) for e in entries), decide=False)
-    loop = FilingLoop(settings)
+    loop = filing_loop(settings)
     run_until_idle(loop)
     assert contents(loop.quarantine) == originals(entries)
     loop.close()
@@ -140,7 +151,7 @@ async def test_a_hostile_message_costs_no_other(tmp_path: Path) -> None:
     wires = [bounce(), b"CRASH\r\n", bounce(), b"HANG\r\n", b"BLOAT\r\n", bounce(), b"ONCE\r\n", b"EXIT\r\n"]
     entries = [make_entry(wire) for wire in wires]
     await journal(settings.journal_dir, entries)
-    workers = Workers("tests.support.deadly_prepare:prepare", timeout_s=1.0)
+    workers = Workers(2, lambda: Worker("tests.support.deadly_prepare:prepare", timeout_s=1.0))
     loop = FilingLoop(settings, workers=workers)
     run_until_idle(loop)
     assert contents(loop.quarantine) == originals(entries)
@@ -157,12 +168,12 @@ async def test_a_worker_that_cannot_start_is_no_messages_fault(tmp_path: Path) -
     settings = settings_for(tmp_path)
     entry = make_entry()
     await journal(settings.journal_dir, [entry])
-    filer = Filer(settings, workers=Workers("store.nowhere:prepare"))
+    filer = Filer(settings, workers=Workers(1, lambda: Worker("store.nowhere:prepare")))
     await filer.start()
     wait_until(lambda: "WorkerUnusable" in filer.status()["last_error"])
     await filer.stop()
     assert filed(settings) == {}
-    loop = FilingLoop(settings)
+    loop = filing_loop(settings)
     run_until_idle(loop)
     assert contents(loop.quarantine) == originals([entry])
     loop.close()
@@ -175,7 +186,7 @@ async def test_a_failing_disk_delays_and_loses_nothing(tmp_path: Path, call: str
     await journal(settings.journal_dir, entries)
     files = FaultyFiles()
     files.faults[call] = [errno.ENOSPC, errno.EIO]
-    filer = Filer(settings, files=files)
+    filer = Filer(settings, files=files, workers=lasting_workers())
     await filer.start()
     wait_until(lambda: filer.status()["filed"] == 5)
     assert "OSError" in filer.status()["last_error"]
@@ -191,7 +202,7 @@ async def test_filing_waits_for_disk_space(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, reserve_bytes=1000)
     entries = [make_entry() for _ in range(5)]
     await journal(settings.journal_dir, entries)
-    filer = Filer(settings, free_bytes=lambda _path: free[0])
+    filer = Filer(settings, free_bytes=lambda _path: free[0], workers=lasting_workers())
     await filer.start()
     wait_until(lambda: filer.status()["waiting_for_disk"])
     assert filer.status()["filed"] == 0
@@ -202,13 +213,14 @@ async def test_filing_waits_for_disk_space(tmp_path: Path) -> None:
     assert filed(settings) == originals(entries)
 
 
-async def test_a_stopped_worker_does_not_stop_the_stop(tmp_path: Path) -> None:
+async def test_a_stopped_worker_does_not_stop_the_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.filer.STOP_TIMEOUT_S", 2.0)
     settings = settings_for(tmp_path)
-    workers = Workers("tests.support.deadly_prepare:prepare")
+    workers = Workers(1, lambda: Worker("tests.support.deadly_prepare:prepare"))
     await journal(settings.journal_dir, [make_entry(b"HANG\r\n")])
     filer = Filer(settings, workers=workers)
     await filer.start()
-    wait_until(lambda: workers.pid is not None)
+    wait_until(lambda: workers.all[0].pid is not None)
     async with asyncio.timeout(60):
         await filer.stop()
     assert filed(settings) == {}
@@ -233,7 +245,7 @@ async def test_a_full_index_delays_and_loses_nothing(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     entries = [make_entry(bounce(b"u%d@example.org" % n)) for n in range(300)]
     await journal(settings.journal_dir, entries)
-    loop = FilingLoop(settings)
+    loop = filing_loop(settings)
     full = [True]
 
     def limit(connection: Any, _record: Any, _proxy: Any) -> None:
@@ -254,7 +266,7 @@ async def test_a_full_index_delays_and_loses_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_worker_for_want_of_descriptors_is_made_later(tmp_path: Path) -> None:
-    class Exhausted(Workers):
+    class Exhausted(Worker):
         failures = 2
 
         def prepare(self, jobs: Sequence[Job]) -> list[Prepared]:
@@ -266,7 +278,7 @@ async def test_a_worker_for_want_of_descriptors_is_made_later(tmp_path: Path) ->
     settings = settings_for(tmp_path)
     entry = make_entry()
     await journal(settings.journal_dir, [entry])
-    filer = Filer(settings, workers=Exhausted())
+    filer = Filer(settings, workers=Workers(1, Exhausted))
     await filer.start()
     wait_until(lambda: filer.status()["filed"] == 1)
     await filer.stop()
@@ -280,7 +292,7 @@ async def test_a_cursor_that_could_not_be_published_is_published_later(tmp_path:
     (stream,) = list_streams(settings.journal_dir)
     cursor = settings.journal_dir / stream / FILED
     cursor.mkdir()  # no write of a file succeeds here
-    filer = Filer(settings)
+    filer = Filer(settings, workers=lasting_workers())
     await filer.start()
     wait_until(lambda: filer.status()["filed"] == 1 and filer.status()["last_error"])
     assert read_cursor(cursor) == 0
@@ -293,7 +305,7 @@ async def test_a_locked_index_is_not_paid_for_with_disk_space(tmp_path: Path, mo
     monkeypatch.setattr("store.index.BUSY_TIMEOUT_S", 0.05)
     settings = settings_for(tmp_path)
     entry = make_entry()
-    filer = FilingLoop(settings)
+    filer = filing_loop(settings)
     await journal(settings.journal_dir, [entry])
     filer.next_expiry = time.monotonic() + 3600  # it would meet the lock, too
     with contextlib.closing(sqlite3.connect(tmp_path / "index.db", isolation_level=None)) as other:

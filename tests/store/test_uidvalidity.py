@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 
 from store.expiry import Expiry
-from store.filer import FilingLoop
 from store.filing import BatchFiler
 from store.index import Index, IndexUnusable
 from store.mailboxes import Mailboxes
@@ -19,7 +18,7 @@ from store.migrations import upgrade, upgrade_index
 from store.quarantine import Quarantine
 from store.schema import metadata
 from store.uidvalidity import mirror_path
-from tests.support.store import file_all, journal, make_entry, run_until_idle, settings_for
+from tests.support.store import file_all, filing_loop, journal, make_entry, run_until_idle, settings_for
 
 HARD = "Bounces/Hard"
 
@@ -33,7 +32,7 @@ def counters(path: Path) -> tuple[int, int]:
 
 async def fill(path: Path, count: int) -> None:
     await journal(path / "journal", [make_entry() for _ in range(count)])
-    loop = FilingLoop(settings_for(path))
+    loop = filing_loop(settings_for(path))
     run_until_idle(loop)
     loop.close()
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from proxy.journal.files import Files
-from store.filer import FilingLoop
+from store.filing_loop import FilingLoop
+from store.workers import Worker, Workers
 from tests.support.store import settings_for
 
 
@@ -29,7 +30,8 @@ class Deadly(Files):
 def main() -> None:
     state_dir, point, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     settings = settings_for(state_dir, batch_messages=5, segment_bytes=4000)
-    loop = FilingLoop(settings, files=Deadly(point, number))
+    workers = Workers(1, lambda: Worker("tests.support.light_prepare:prepare"))
+    loop = FilingLoop(settings, files=Deadly(point, number), workers=workers)
     while loop.step():
         pass
     loop.close()

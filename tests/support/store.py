@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -13,13 +16,14 @@ from proxy.journal import JournalWriter
 from proxy.journal.ids import new_id
 from proxy.journal.records import Entry, Fate, Mark, unstuffed
 from proxy.settings import JournalSettings
-from store.filer import FilingLoop
 from store.filing import BatchFiler, Filing
+from store.filing_loop import FilingLoop
 from store.outcomes import Outcomes
 from store.prepare import Job, prepare
 from store.quarantine import Quarantine
 from store.schema import entries, folders, messages, segments
 from store.settings import StoreSettings
+from store.workers import Workers
 
 BOUNCE = (
     b"From: MAILER-DAEMON@mx.example\r\nTo: us@bounces.example\r\nSubject: Undelivered mail\r\n"
@@ -100,6 +104,27 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 60.0) -> None
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
+
+
+class LastingWorkers(Workers):
+    """Real workers that outlive the loops which use them: to load all rules takes each new one seconds."""
+
+    def interrupt(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@cache
+def lasting_workers() -> LastingWorkers:
+    workers = LastingWorkers(1)
+    atexit.register(Workers.close, workers)
+    return workers
+
+
+def filing_loop(settings: StoreSettings, **injected: Any) -> FilingLoop:
+    return FilingLoop(settings, workers=lasting_workers(), **injected)
 
 
 def run_until_idle(loop: FilingLoop) -> None:
