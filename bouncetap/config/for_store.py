@@ -30,7 +30,7 @@ def store_settings(config: Config) -> StoreSettings:
             by_folder_s={folder: int(seconds) for folder, seconds in kept.items() if seconds is not None},
         ),
         patterns=patterns(config),
-        workers=config["classifier.workers"] or 0,
+        workers=config["classifier.workers"],
         expire_interval_s=config["retention.expire_every"],
     )
 

@@ -126,7 +126,7 @@ OPTIONS: tuple[Option, ...] = (
            '`"bounce+{address}@bounces.example.com"`.'),
     Option("classifier.unsubscribe_addresses", v.TEXTS, "[]", 'Patterns of our unsubscribe addresses, e.g. `"unsub-*@example.com"`.'),
     Option("classifier.sent_domains", v.DOMAINS, "[]", "Domains that we send from: a returned copy from none of them is not ours."),
-    Option("classifier.workers", v.INTEGER, None, "Processes that classify. By default one less than there are CPUs, at most four."),
+    Option("classifier.workers", v.COUNT_OR_AUTO, "0", "Processes that classify; 0: one less than there are CPUs, at most four."),
     Option("index.url", v.TEXT, '"sqlite:///<state_dir>/index.db"', "SQLAlchemy URL. This version supports SQLite."),
     Option("quarantine.backend", v.choice("embedded", "imap"), '"embedded"', "This version supports `embedded`."),
     Option("retention.default", v.DURATION, '"14d"', "For every folder without its own."),

@@ -44,6 +44,10 @@ def _integer(value: Any) -> int:
     return value
 
 
+def _count_or_auto(value: Any) -> int:
+    return 0 if value in (0, "0") and not isinstance(value, bool) else _integer(value)
+
+
 def _boolean(value: Any) -> bool:
     if isinstance(value, str) and value.lower() in {"true", "false"}:
         value = value.lower() == "true"
@@ -188,6 +192,7 @@ def choice(*allowed: str) -> Type:
 
 TEXT = Type("text", _text)
 INTEGER = Type("whole number", _integer)
+COUNT_OR_AUTO = Type("whole number or 0", _count_or_auto)
 BOOLEAN = Type("true | false", _boolean)
 DURATION = Type("duration", parse_duration)
 POSITIVE_DURATION = Type("duration", _positive(parse_duration))

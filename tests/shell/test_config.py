@@ -121,6 +121,7 @@ def test_what_is_not_supported_or_does_not_fit_together(tmp_path: Path, text: st
 WRONG = {
     v.TEXT: ["1", "true"],
     v.INTEGER: ["0", "-1", "1.5", '"many"', "true", "99999999999", '"' + "9" * 5000 + '"'],
+    v.COUNT_OR_AUTO: ["-1", "1.5", '"many"', "false", "true", "99999999999"],
     v.BOOLEAN: ["1", '"yes"'],
     v.DURATION: ["2", '"2"', '"2 years"', '"-1s"', '"1e3s"', '"4000000w"', "true", '"' + "9" * 5000 + 's"'],
     v.SIZE: ["-1", '"big"', '"1 PB"', "true", "1000.5", '"99999999TB"', '"' + "9" * 5000 + 'B"'],
