@@ -26,13 +26,15 @@ _NAMES = (
 
 @cache
 def _detectors() -> tuple[Any, ...]:
-    modules = [import_module(f"flufl.bounce._detectors.{name}") for name in _NAMES]
-    return tuple(
-        value
-        for module in modules
-        for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "process")
-    )
+    found: list[Any] = []
+    for name in _NAMES:
+        try:
+            module = import_module(f"flufl.bounce._detectors.{name}")
+        except ImportError:  # another version without it: one opinion less
+            continue
+        kinds = [value for value in vars(module).values() if isinstance(value, type)]
+        found += [kind for kind in kinds if kind.__module__ == module.__name__ and hasattr(kind, "process")]
+    return tuple(found)
 
 
 def ask(message: Message) -> Report | None:
