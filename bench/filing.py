@@ -1,7 +1,8 @@
-"""How many messages a second the filer files, bytes a message on disk, and what expiry takes.
+"""How many messages a second the filer files and where the time goes, bytes a message on disk, what expiry takes.
 
 `python -m bench.filing [MESSAGES] [DIR]`: bounces of 4 KB, of which half is noise that does not compress like text.
-`filer` is all of it (journal, classification in the worker, filing); `filing` leaves classification out.
+`filer` is all of it (journal, classification in workers, filing), by as many workers as the machine has room for;
+`stages` is the same work in one process, each part timed by itself; `filing` leaves classification out.
 """
 
 from __future__ import annotations
@@ -12,25 +13,35 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 
+import store.prepare
+from classifier.classify import warm_up
 from proxy.journal import Entry, Fate, JournalWriter, Mark, new_id
 from proxy.journal.records import unstuffed
 from proxy.settings import JournalSettings
+from store.accounts import Accounts
 from store.expiry import Expiry
 from store.filing import BatchFiler, Filing
 from store.filing_loop import FilingLoop
+from store.imap.roles import FlagChange
 from store.mailboxes import Mailboxes
 from store.outcomes import Outcomes
 from store.prepare import Job, prepare
 from store.quarantine import Quarantine
+from store.segments import SegmentWriter
 from store.settings import DAY_S, StoreSettings
 
 SIZE_BYTES = 4096
+DELIVERED = (
+    Outcomes(1).after(Mark("", 1, (0,), Fate.FORWARDED, 250, "2.0.0 taken", "h")).after(Mark("", 2, answered=250))
+)
 POOL = 1000
 WORDS = "the mailbox of your message could not be delivered user unknown try again later quota policy".split()  # noqa: SIM905
 REPORT = (
@@ -100,6 +111,63 @@ def on_disk(what: str, path: Path, count: int) -> None:
     print(f"{segments / count:.0f} + {index / count:.0f} B a message", flush=True)
 
 
+@contextmanager
+def watched(seconds: dict[str, float], *places: tuple[Any, str, str]) -> Iterator[None]:
+    """Add up the time spent in functions: (owner, name, label)."""
+    originals = [getattr(owner, name) for owner, name, _ in places]
+
+    def timing(work: Callable[..., Any], label: str) -> Callable[..., Any]:
+        def timed_work(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return work(*args, **kwargs)
+            finally:
+                seconds[label] = seconds.get(label, 0.0) + time.perf_counter() - began
+
+        return timed_work
+
+    for (owner, name, label), original in zip(places, originals, strict=True):
+        setattr(owner, name, timing(original, label))
+    try:
+        yield
+    finally:
+        for (owner, name, _), original in zip(places, originals, strict=True):
+            setattr(owner, name, original)
+
+
+def stages(path: Path, count: int) -> None:
+    settings = StoreSettings(state_dir=path, index_url=f"sqlite:///{path}/index.db", reserve_bytes=0)
+    quarantine = Quarantine.open(settings)
+    filer = BatchFiler(quarantine)
+    new = entries(count, time.time_ns())
+    warm_up()
+    seconds: dict[str, float] = {}
+    places = (
+        (store.prepare, "classify", "classify"),
+        (store.prepare, "describe", "describe for IMAP"),
+        (store.prepare, "prepare", "prepare in all"),
+        (SegmentWriter, "append", "compress"),
+        (SegmentWriter, "sync", "write and fdatasync"),
+        (BatchFiler, "_insert", "index rows"),
+        (BatchFiler, "file", "file in all (with the index's fsync)"),
+    )
+    with watched(seconds, *places):
+        for start in range(0, count, settings.batch_messages):
+            batch = []
+            for entry in new[start : start + settings.batch_messages]:
+                original = unstuffed(entry.wire)
+                job = Job(
+                    entry.id, entry.received_ns, original, entry.mail_arg, entry.rcpt_args, "250 ok",
+                    settings.retention, settings.patterns,
+                )  # fmt: skip
+                batch.append(Filing(entry, original, store.prepare.prepare(job), DELIVERED))
+            filer.file(batch)
+    for label, took_s in seconds.items():
+        print(f"stage: {label:<36} {took_s / count * 1e6:>7.0f} us a message")
+    filer.close()
+    quarantine.close()
+
+
 def whole_filer(path: Path, count: int) -> None:
     settings = StoreSettings(
         state_dir=path, journal_dir=path / "journal", index_url=f"sqlite:///{path}/index.db", reserve_bytes=0
@@ -111,7 +179,10 @@ def whole_filer(path: Path, count: int) -> None:
         while loop.step():
             pass
 
-    timed("filer (classified, 4 KB)", count, run)
+    warm = loop._pipeline._workers
+    for worker in warm.all:
+        worker._start()  # loading the rules is the start's, not the messages'
+    timed(f"filer (classified by {warm.count}, 4 KB)", count, run)
     assert loop.filed == count
     on_disk("", path, count)
     loop.close()
@@ -123,9 +194,6 @@ def filing_and_expiry(path: Path, count: int) -> None:
     filer = BatchFiler(quarantine)
     now_ns = time.time_ns()
     new = entries(count, now_ns - 40 * DAY_S * 10**9) + entries(count // 10, now_ns)
-    outcomes = (
-        Outcomes(1).after(Mark("", 1, (0,), Fate.FORWARDED, 250, "2.0.0 taken", "h")).after(Mark("", 2, answered=250))
-    )
     made = {}
     for entry in new[:POOL]:
         original = unstuffed(entry.wire)
@@ -133,19 +201,22 @@ def filing_and_expiry(path: Path, count: int) -> None:
             entry.id, 0, original, entry.mail_arg, entry.rcpt_args, "250 ok", settings.retention, settings.patterns
         )
         made[entry.wire] = prepare(job)
-    filings = [Filing(e, e.wire, replace(made[e.wire], id=e.id), outcomes) for e in new]
+    filings = [Filing(e, e.wire, replace(made[e.wire], id=e.id), DELIVERED) for e in new]
     batch = settings.batch_messages
 
     def file() -> None:
         for start in range(0, len(filings), batch):
             filer.file(filings[start : start + batch])
 
-    timed("filing (batches of 200, 4 KB)", len(filings), file)
+    timed(f"filing (batches of {batch}, 4 KB)", len(filings), file)
     on_disk("before expiry", path, len(filings))
     mailboxes = Mailboxes(quarantine)
     timed("load a folder for IMAP", len(filings), lambda: sum(1 for _ in mailboxes.load("Bounces/Hard")))
     sample = random.Random(1).sample([entry.id for entry in new], min(2000, len(new)))
     timed("originals read, verified", len(sample), lambda: [quarantine.original(ident) for ident in sample])
+    Accounts(quarantine.index).add("bench", "x", "analyst")
+    held = range(50, count, 100)  # one in a hundred
+    mailboxes.store("Bounces/Hard", "bench", held, FlagChange(flagged=True))
     expiry = Expiry(quarantine, filer)
     worst = 0.0
 
@@ -159,8 +230,10 @@ def filing_and_expiry(path: Path, count: int) -> None:
             worst = max(worst, time.perf_counter() - began)
 
     timed("expiry", count, expire)
-    print(f"{'':<34} longest step {worst * 1e3:.0f} ms")
-    on_disk("after expiry", path, count // 10)
+    left = mailboxes.folder("Bounces/Hard").messages
+    print(f"{'':<34} longest step {worst * 1e3:.0f} ms; {left} left: {count // 10} new, {len(held)} held by \\Flagged")
+    assert left == count // 10 + len(held)
+    on_disk("after expiry", path, left)
     filer.close()
     quarantine.close()
 
@@ -169,7 +242,7 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     directory = sys.argv[2] if len(sys.argv) > 2 else None
-    for run, messages in ((whole_filer, count // 4), (filing_and_expiry, count)):
+    for run, messages in ((whole_filer, count // 4), (stages, count // 4), (filing_and_expiry, count)):
         with tempfile.TemporaryDirectory(dir=directory) as name:
             run(Path(name), messages)
 

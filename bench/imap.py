@@ -36,6 +36,7 @@ COMMANDS = [
     b"UID SEARCH FROM nobody@mx.example",
     b"UID SEARCH 1:5000 BODY user471@",
     b"FETCH 1:1000 BODY.PEEK[]",
+    b"UID FETCH 1:1000 (UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS (From To Cc Subject Date Message-ID)])",
     b"UID STORE 1:1000 +FLAGS.SILENT (\\Seen)",
     b"STATUS Bounces/Hard (MESSAGES UNSEEN)",
     b"NOOP",
@@ -74,7 +75,7 @@ async def measure(port: int, pid: int) -> None:
         size = await _drain(client, command)
         took_s = time.perf_counter() - began
         rss = process.memory_info().rss / 1e6
-        print(f"{command.decode():45} {took_s * 1000:8.1f} ms {rss:8.0f} MB  {size:>12,} bytes")
+        print(f"{command.decode()[:45]:45} {took_s * 1000:8.1f} ms {rss:8.0f} MB  {size:>12,} bytes")
     writer.close()
 
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 import structlog
 
 from store.imap.columns import DELETED, AccountColumn, AccountEntry, Changes, Columns, Entry
+from store.imap.recent import RecentTexts
 from store.imap.roles import FlagChange
 from store.imap.search import Positions, Work
 from store.imap.structure import describe
@@ -45,6 +46,7 @@ class Backend:
         self._search_threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="imap-search")
         self._folders: dict[str, Columns] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._recent = RecentTexts()
         self._watcher: asyncio.Task[None] | None = None
         self.last_error = ""
 
@@ -168,6 +170,13 @@ class Backend:
         return await self.run(lambda: self._texts(columns.name, uids))
 
     def _texts(self, name: str, uids: Sequence[int]) -> dict[int, bytes]:
+        kept = {uid: text for uid in uids if (text := self._recent.get(name, uid)) is not None}
+        read = self._read(name, [uid for uid in uids if uid not in kept])
+        for uid, text in read.items():
+            self._recent.keep(name, uid, text)
+        return kept | read
+
+    def _read(self, name: str, uids: Sequence[int]) -> dict[int, bytes]:
         try:
             return dict(self._store.shown(name, uids))
         except (OSError, DamagedFrame):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+from pathlib import Path
 
 import pytest
 
+from store import segments
+from store.imap.recent import RecentTexts
 from store.imap.roles import FlagChange
 from store.imap.server import ImapServer
 from store.mailboxes import Mailboxes
@@ -347,3 +350,31 @@ async def test_who_was_away_too_long_is_told_all_the_same(
     assert b"* 4 EXISTS" in told
     assert any(line.startswith(b"* 2 FETCH (FLAGS (\\Seen") and b"$New" in line for line in told)
     assert await c.ok(b"UID SEARCH ALL") == [b"* SEARCH 1 3 5 6"]
+
+
+async def test_a_large_message_is_read_once_for_all_its_pieces(
+    connect: Connect, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (filed,) = filled.file(b"Subject: big\r\n\r\n" + (b"z" * 98 + b"\r\n") * 5000)
+    reads = []
+    read = segments.read
+
+    def counted(directory: Path, place: segments.Place) -> segments.Frame:
+        reads.append(place)
+        return read(directory, place)
+
+    monkeypatch.setattr(segments, "read", counted)
+    c = await connect("rita")
+    await c.ok(b"EXAMINE " + filed.folder.encode())
+    (told,) = await c.ok(b"FETCH 1 BODY.PEEK[]")
+    whole, _ = _literal(told, b"BODY[] ")
+    pieces = []
+    for offset in range(0, len(whole), 65_536):
+        (told,) = await c.ok(b"FETCH 1 BODY.PEEK[]<%d.65536>" % offset)
+        pieces.append(_literal(told, b"BODY[]<%d> " % offset)[0])
+    assert b"".join(pieces) == whole
+    assert len(reads) == 1
+    recent = RecentTexts()
+    for number in range(5):
+        recent.keep("x", number, bytes(20_000_000))
+    assert [recent.get("x", number) is not None for number in range(5)] == [False, False, True, True, True]
