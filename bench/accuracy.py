@@ -1,8 +1,7 @@
 """How right the classifier is on labelled messages: the scorer's figures, categories, calibration, flufl.bounce's part.
 
 `python -m bench.accuracy [DIRECTORY [GOLD.jsonl]]`: the messages (`../shared/corpus/dev`, or $BOUNCETAP_CORPUS) and
-their labels (`../gold-dev.jsonl` beside them). Scored by `score.py` that lies with the labels. "Held out" are the files
-with crc32(name) % 8 == 0: rules are not written from them.
+their labels (`gold-dev.jsonl` beside that directory), scored by the `score.py` that lies there.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import importlib.util
 import json
 import os
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -39,10 +37,6 @@ def scorer() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def held_out(row: Row) -> bool:
-    return zlib.crc32(row["file"].encode()) % 8 == 0
 
 
 def verdicts(directory: Path, rows: Iterable[Row]) -> dict[str, Row]:
@@ -96,22 +90,15 @@ def main(arguments: list[str]) -> int:
     score = scorer()
     rows: list[Row] = score.load(labels)
     predicted = verdicts(directory, rows)
-    parts = {
-        "all": rows,
-        "held out": [r for r in rows if held_out(r)],
-        "the rest": [r for r in rows if not held_out(r)],
-    }
-    figures = {name: score.figures(*score.score(part, predicted)) for name, part in parts.items()}
-    print(f"{len(rows)} messages".ljust(24) + "".join(name.rjust(12) for name in parts))
+    figures = score.figures(*score.score(rows, predicted))
+    print(f"{len(rows)} messages")
     for figure in FIGURES:
-        print(figure.ljust(24) + "".join(str(figures[name][figure]).rjust(12) for name in parts))
+        print(figure.ljust(24) + str(figures[figure]).rjust(10))
     known = [(categories(score, want), got) for want, got, _ in judged(score, rows, predicted) if want.get("reason")]
     agreed = sum(got["category"] in allowed for allowed, got in known if allowed)
-    print(f"category, four-way: {agreed} of {sum(bool(a) for a, _ in known)}")
-    print("confidence of a reason".ljust(24) + "".join(name.rjust(12) for name in parts))
-    tables = {name: calibration(score, part, predicted) for name, part in parts.items()}
-    for _, band in BANDS:
-        print(band.ljust(24) + "".join(f"{table[band][0]}/{table[band][1]}".rjust(12) for table in tables.values()))
+    print("category, four-way".ljust(24) + f"{agreed}/{sum(bool(allowed) for allowed, _ in known)}".rjust(10))
+    for band, (good, all_) in calibration(score, rows, predicted).items():
+        print(f"said {band}".ljust(24) + f"{good}/{all_}".rjust(10))
     alone = [f for f, v in predicted.items() if any(e["rule"].startswith("flufl.") for e in v["evidence"])]
     changed = sum(predicted[f] != v for f, v in without_flufl(lambda: verdicts(directory, rows)).items())
     hard = sum(r["category"] == "hard" for f in alone for r in predicted[f]["recipients"])
