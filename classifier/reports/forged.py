@@ -27,6 +27,8 @@ _LINK = re.compile(
 _PROGRAM = re.compile(
     r"\.(?:exe|scr|pif|com|bat|cmd|vbs?|js|jse|lnk|hta|iso|img|html?|shtml|zip|rar|7z|ace|gz)$", re.IGNORECASE
 )
+_PARAGRAPHS = re.compile(r"\n[ \t]*\n")
+_REPLY = re.compile(r"\b[45]\d\d[ -]#?[245]\.\d{1,3}\.\d{1,3}\b|\b[45][0-5]\d[ -][A-Za-z<]")
 _SCRIPTS = ("x-php-originating-script", "x-php-script", "x-source-args")
 _SEARCHED = 64 * 1024
 
@@ -44,7 +46,9 @@ def find(message: Message, report: Report, copy: Headers | None, context: Contex
     named, null = report.names_people, sender.null_path(message, context)
     if named and null:
         return ()
-    lures = book().search(letters(f"{message.subject}\n{report.human_text}"))
+    # What a server said ("your email has been blocked, see https://...") is no lure of the notice's.
+    said = _without_replies(report.human_text) if named else report.human_text
+    lures = book().search(letters(f"{message.subject}\n{said}"))
     link = _link(message)
     found = [Evidence(hit.rule.id, "", -1, hit.text[:200]) for hit in lures]
     if link:
@@ -58,9 +62,13 @@ def find(message: Message, report: Report, copy: Headers | None, context: Contex
     if program:
         found.append(Evidence("forged.attachment", "", -1, program))
     strong = any(e.rule.startswith("ndr.strong") for e in report.evidence)
-    asks = bool(lures and link)
+    asks = bool(lures and link) and not (named and strong)
     hollow = not named and not null and ((link and not strong) or script or program)
     return tuple(found) if asks or hollow else ()
+
+
+def _without_replies(prose: str) -> str:
+    return "\n\n".join(part for part in _PARAGRAPHS.split(prose) if not _REPLY.search(part))
 
 
 def _link(message: Message) -> str:

@@ -47,6 +47,7 @@ _OF_BEFORE = re.compile(r"\b(?:de|von)\s{1,4}[\"'<(]*$", re.IGNORECASE)
 _COMMAND_BEFORE = re.compile(r"rcpt(?:\s+|_)to\s*:?\s*[\"'<]*$|\b[245]\d\d[ -][^\n]{0,40}$", re.IGNORECASE)
 _MANY = 200  # recipients: beyond that each one's text is not looked for, since the work would be quadratic
 _WEAK_LABELS = ("to:", "rcpt to:")
+_CODED = re.compile(r"^[245]\d\d-(?=[^@]+@)")  # a reply's continued line: "550-lena@dest.example"
 _BULLETS = " \t\"'<>*-•[("
 
 _FROM_ORIGINAL = re.compile(
@@ -124,10 +125,11 @@ def find(prose: str, senders: set[str]) -> list[Mention]:
             continue
         line = prose.rfind("\n", 0, hit.start) + 1
         tier = _tier(prose[max(line, hit.start - 160) : hit.start])
-        if hit.address.lower() in senders:
+        address = _CODED.sub("", hit.address)
+        if address.lower() in senders:
             tier += 5 if tier > LINE_START else 2
         if tier < NOT_MEANT:
-            found.append(Mention(hit.address, tier, hit.start))
+            found.append(Mention(address, tier, hit.start))
     return found
 
 
@@ -172,7 +174,17 @@ def reply_in(text: str) -> tuple[str, str]:
     quote = text[begin.end() - 1 : begin.end()]
     if quote in ("'", '"') and quote in reply:
         reply = reply[: reply.rindex(quote)]
-    return text[: begin.start()], reply.strip()
+    return text[: begin.start()], _closed(reply).strip()
+
+
+def _closed(reply: str) -> str:
+    """Cut a reply at the parenthesis that closes what stands before it: "(reason: 550 User unknown)"."""
+    depth = 0
+    for bracket in re.finditer(r"[()]", reply):
+        depth += 1 if bracket[0] == "(" else -1
+        if depth < 0:
+            return reply[: bracket.start()]
+    return reply
 
 
 def _case(address: str, text: str, action: str) -> Case:

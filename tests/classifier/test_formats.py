@@ -35,6 +35,8 @@ REPLIES = {
     "553 5.1.8 <news@shop.example>: Sender address rejected: not verified": "sender_rejected",
     "530 5.7.0 Must issue a STARTTLS command first": "security",
     "550 5.7.26 This message fails to pass DMARC checks": "auth_failed",
+    "550-5.7.26 Your email has been blocked because the sender is unauthenticated. Gmail requires all senders to"
+    " authenticate. Verify your account at https://support.google.com/mail/answer/81126": "auth_failed",
     "550 5.7.25 Client host rejected: cannot find your reverse hostname, [192.0.2.1]": "ptr_missing",
     "550 5.6.0 Message is not RFC 5322 compliant: duplicate header": "not_compliant",
     "554 5.7.1 <lena@dest.example>: Relay access denied": "relay_denied",
@@ -46,7 +48,7 @@ REPLIES = {
 }
 
 
-def report(form: dict[str, Any], reply: str) -> bytes:
+def report(form: dict[str, Any], reply: str, *, returns: bool = True) -> bytes:
     """The refusal as this mail system would report it."""
     facts = {"to": TO, "mx": MX, "reply": reply, "status": "4.0.0" if reply[0] == "4" else "5.0.0"}
     subject = Header(fill(form["subject"], facts), "utf-8", maxlinelen=900).encode()
@@ -55,7 +57,8 @@ def report(form: dict[str, Any], reply: str) -> bytes:
     returned = f"Content-Type: message/rfc822\n\nFrom: news@shop.example\nTo: {TO}\nSubject: hello\n\nhello\n"
     dsn = f"Content-Type: message/delivery-status\n\n{fill(form['dsn'], facts).lstrip()}\n" if "dsn" in form else ""
     if not dsn:
-        return (head + text + "\nFrom: news@shop.example\nMessage-ID: <1@shop.example>\nSubject: hello\n").encode()
+        copy = "\nFrom: news@shop.example\nMessage-ID: <1@shop.example>\nSubject: hello\n" if returns else ""
+        return (head + text + copy).encode()
     head += 'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\n\n'
     return (head + "".join(f"--b\n{part}\n" for part in (text, dsn, returned)) + "--b--\n").encode()
 
@@ -66,11 +69,12 @@ def fill(template: str, facts: dict[str, str]) -> str:
     return template
 
 
+@pytest.mark.parametrize("returns", [True, False], ids=["message returned", "not returned"])
 @pytest.mark.parametrize("form", FORMATS, ids=[f["name"] for f in FORMATS])
-def test_the_verdict_follows_the_refusal(form: dict[str, Any]) -> None:
+def test_the_verdict_follows_the_refusal(form: dict[str, Any], *, returns: bool) -> None:
     wrong = []
     for reply, reason in REPLIES.items():
-        verdict = classify(report(form, reply))
+        verdict = classify(report(form, reply, returns=returns))
         told = [(verdict.kind, r.address, r.reason, r.reply_code) for r in verdict.recipients]
         if told != [(Kind.BOUNCE, TO, reason, int(reply[:3]))]:
             wrong.append((reply, told))
