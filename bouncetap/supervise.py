@@ -27,6 +27,7 @@ READY_POLL_S = 0.05
 PAUSE_MIN_S = 0.5
 PAUSE_MAX_S = 30.0
 STEADY_S = 60.0  # a child that ran this long is restarted at once
+SYSTEMD = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})  # it hears us, and nobody else of ours
 log = structlog.get_logger("supervisor")
 
 
@@ -118,8 +119,9 @@ class Supervisor:
 
     async def _spawn(self, part: str) -> asyncio.subprocess.Process:
         config = ["--config", str(self._config.path)] if self._config.path else []
+        environment = {name: value for name, value in os.environ.items() if name not in SYSTEMD}
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bouncetap", part, *config, "--supervisor-fd", str(self._life),
+            sys.executable, "-m", "bouncetap", part, *config, "--supervisor-fd", str(self._life), env=environment,
             pass_fds=[self._life], stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 

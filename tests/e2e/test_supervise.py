@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
+import socket
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bouncetap.config import Config
 from bouncetap.supervise import Supervisor
 from tests.support.smtp import Mail, send_all
-from tests.support.tap import Tap, wait_for
+from tests.support.tap import Tap, free_port, wait_for
 
 PARTS = ("proxy", "filer", "imap")
 
@@ -102,3 +108,79 @@ def test_a_stop_while_a_part_is_being_started(tap: Tap) -> None:
             return await Hurried(config).run()
 
     assert asyncio.run(run()) == 0
+
+
+def test_a_part_that_cannot_start_is_tried_again_and_the_mail_goes_on(tap: Tap, handler: Any) -> None:
+    blocked = tap.state_dir / "index.db"
+    blocked.mkdir(parents=True)
+    tap.spawn("run")
+    wait_for(lambda: tap.log("run").count('"part_died"') >= 4, "filer and imap to fail more than once")
+    mails = batch("meanwhile")
+    send(tap, mails)
+    assert len(handler.accepted()) == len(mails)
+    with urllib.request.urlopen(f"http://127.0.0.1:{tap.http_port}/readyz", timeout=10) as answer:
+        assert answer.status == 200
+    pauses = [json.loads(line)["pause_s"] for line in tap.log("run").splitlines() if '"died": "filer"' in line]
+    assert pauses == [0.5 * 2**n for n in range(len(pauses))]
+    blocked.rmdir()
+    wait_for(lambda: len(pids(tap)) == len(PARTS), "filer and imap to come")
+    assert_filed_once(tap, mails)
+    assert tap.stop() == {"run": 0}
+
+
+def test_systemd_hears_of_readiness_watchdog_and_stop_from_the_supervisor_alone(
+    tap: Tap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", f"@bouncetap-test-{tap.smtp_port}")
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(f"\0bouncetap-test-{tap.smtp_port}")
+        notify.settimeout(60)
+        tap.spawn("run")
+        heard = [notify.recv(100)]
+        wait_for(lambda: len(pids(tap)) == len(PARTS), "all parts to answer")
+        assert notify.recv(100) == b"WATCHDOG=1"
+        assert tap.stop() == {"run": 0}
+        notify.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                heard.append(notify.recv(100))
+    assert [word for word in heard if word != b"WATCHDOG=1"] == [b"READY=1", b"STOPPING=1"]
+
+
+def test_a_second_one_on_the_same_state_directory_is_refused_in_one_line(tap: Tap, handler: Any) -> None:
+    start(tap)
+    text = tap.config_path.read_text(encoding="utf-8")
+    other = tap.directory / "other.toml"
+    for port in (tap.smtp_port, tap.imap_port, tap.http_port):
+        text = text.replace(f":{port}", f":{free_port()}")
+    other.write_text(text, encoding="utf-8")
+    for command in ("run", "proxy", "filer", "imap"):
+        done = tap.cli("--config", str(other), command)
+        part = "proxy" if command == "run" else command
+        assert done.returncode == 1
+        assert done.stderr.count(b"\n") == 1
+        assert f"another {part} runs on {tap.state_dir}" in done.stderr.decode()
+    assert len(pids(tap)) == len(PARTS), "the first is not disturbed"
+
+
+def test_what_keeps_it_from_starting_is_one_line(tap: Tap) -> None:
+    with socket.create_server(("127.0.0.1", tap.smtp_port)):
+        done = tap.cli("run")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert f"cannot listen on 127.0.0.1:{tap.smtp_port}: Address already in use" in done.stderr.decode()
+    (tap.directory / "file").touch()
+    text = tap.config_path.read_text(encoding="utf-8")
+    tap.config_path.write_text(text.replace("/var", "/file/var"), encoding="utf-8")
+    for command in ("run", "proxy", "filer", "imap"):
+        done = tap.cli(command)
+        assert (done.returncode, done.stderr.count(b"\n")) == (1, 1), done.stderr
+        assert b"Not a directory" in done.stderr
+
+
+def test_a_taken_metrics_port_keeps_no_mail_waiting(tap: Tap, handler: Any) -> None:
+    with socket.create_server(("127.0.0.1", tap.http_port)):
+        start(tap)
+        send(tap, mails := batch("without metrics"))
+        assert len(handler.accepted()) == len(mails)
+    assert '"http_not_started"' in tap.log("run")

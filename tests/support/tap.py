@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,11 +23,28 @@ from bouncetap.control import Unreachable, ask
 
 DOMAIN = "bounces.example.com"
 START_TIMEOUT_S = 60.0
+PORT_MIN, PORT_MAX = 12_000, 32_000
+
+
+_claims: list[socket.socket] = []
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port for a server that is still to come, ours for as long as this process lives.
+
+    Below the range that connections get theirs from; an abstract Unix socket says so to the tests that run beside us.
+    """
+    for port in random.sample(range(PORT_MIN, PORT_MAX), 1000):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            claim.bind(f"\0bouncetap-tests-{port}")
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return port
+    raise OSError("no free port")
 
 
 class Tap:
