@@ -12,7 +12,8 @@ def _send(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+    kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK  # a systemd that does not read must not stop our loop
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, kind) as notify:
         notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
 
 
