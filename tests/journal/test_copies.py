@@ -11,7 +11,8 @@ from proxy.journal.records import Entry, Fate, Mark, OpenEntry
 from proxy.journal.stream import list_segments, list_streams
 from proxy.journal.writer import JournalWriter
 from proxy.settings import JournalSettings
-from tests.support.journal import RecordingFiles, Stuck, answered, file_all, forwarded, make_entry, settings_for, settle
+from tests.support.journal import Stuck, answered, file_all, forwarded, make_entry, settings_for, settle
+from tests.support.powerloss import RecordingFiles
 
 
 def eager(path: Path) -> JournalSettings:

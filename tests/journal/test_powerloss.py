@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.journal import Op, RecordingFiles, check, image, workload
+from tests.support.journal import check, workload
+from tests.support.powerloss import Op, RecordingFiles, image
 
 SECTOR_BYTES = 512
 

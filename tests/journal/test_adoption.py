@@ -1,0 +1,99 @@
+"""What dead writers left: who takes it, what recovery passes over, where the next life begins."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from proxy.journal.audit import verify
+from proxy.journal.reader import JournalReader
+from proxy.journal.records import Entry, Mark
+from proxy.journal.stream import list_segments, list_streams, lock_stream, publish_filed
+from proxy.journal.writer import JournalWriter
+from tests.support.journal import (
+    make_entry,
+    settings_for,
+)
+
+
+async def test_two_heirs_share_out_the_orphans(tmp_path: Path) -> None:
+    entries = [make_entry() for _ in range(6)]
+    for entry in entries:
+        writer = await JournalWriter.open(settings_for(tmp_path))
+        await writer.append_entry(entry)
+        await writer.close()
+    heirs = [await JournalWriter.open(settings_for(tmp_path), worker=n) for n in range(3)]
+    shares = await asyncio.gather(*(heir.adopt_orphans() for heir in heirs))
+    assert sorted(entry.id for share in shares for entry in share) == sorted(e.id for e in entries)
+    for heir in heirs:
+        await heir.close()
+
+
+async def test_a_live_stream_is_nobody_elses(tmp_path: Path) -> None:
+    writer = await JournalWriter.open(settings_for(tmp_path))
+    await writer.append_entry(make_entry())
+    other = await JournalWriter.open(settings_for(tmp_path), worker=1)
+    assert await other.adopt_orphans() == []
+    assert lock_stream(tmp_path / list_streams(tmp_path)[0]) is None
+    await other.close()
+    await writer.close()
+
+
+async def test_a_later_version_is_left_untouched(tmp_path: Path) -> None:
+    writer = await JournalWriter.open(settings_for(tmp_path))
+    await writer.append_entry(make_entry())
+    await writer.close()
+    (segment,) = list_segments(tmp_path / list_streams(tmp_path)[0])
+    data = bytearray(segment.path.read_bytes())
+    data[8] = 9
+    segment.path.write_bytes(data)
+    heir = await JournalWriter.open(settings_for(tmp_path))
+    assert await heir.adopt_orphans() == []
+    assert "version 9" in str(heir.status()["refused_streams"])
+    assert segment.path.read_bytes() == data
+    reader = JournalReader(tmp_path)
+    assert reader.poll() == []
+    assert reader.refused()
+    assert [bool(report.refused) for report in verify(tmp_path)] == [True, False]
+    await heir.close()
+    reader.close()
+
+
+async def test_recovery_cuts_a_torn_tail_and_passes_over_damage(tmp_path: Path) -> None:
+    writer = await JournalWriter.open(settings_for(tmp_path))
+    entries = [make_entry(300) for _ in range(5)]
+    lsns = [await writer.append_entry(entry) for entry in entries]
+    await writer.close()
+    (segment,) = list_segments(tmp_path / list_streams(tmp_path)[0])
+    data = bytearray(segment.path.read_bytes())
+    data[64 + lsns[1] + 100] ^= 1  # a bad sector in the second
+    data[-1] ^= 1  # the last one torn
+    segment.path.write_bytes(data)
+    reader = JournalReader(tmp_path)
+    heir = await JournalWriter.open(settings_for(tmp_path))
+    found = await heir.adopt_orphans()
+    assert [entry.id for entry in found] == [entries[n].id for n in (0, 2, 3)]
+    assert len(heir.damage) == 1
+    assert len(segment.path.read_bytes()) == 64 + lsns[4]
+    assert [item.record.id for item in reader.poll() if isinstance(item.record, Entry)] == [
+        entries[n].id for n in (0, 2, 3)
+    ]
+    assert reader.damage()
+    await heir.close()
+    reader.close()
+
+
+async def test_the_next_life_begins_past_the_filers_cursor(tmp_path: Path) -> None:
+    writer = await JournalWriter.open(settings_for(tmp_path))
+    await writer.append_entry(make_entry())
+    await writer.close()
+    stream = list_streams(tmp_path)[0]
+    publish_filed(tmp_path, stream, 1_000_000)  # a disk that lost what it said it had
+    reader = JournalReader(tmp_path)
+    reader.seek(stream, 1_000_000)
+    heir = await JournalWriter.open(settings_for(tmp_path))
+    await heir.adopt_orphans()
+    await heir.flush()
+    assert [item.record.answered for item in reader.poll() if isinstance(item.record, Mark)] == [0]
+    await heir.close()
+    reader.close()
