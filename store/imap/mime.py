@@ -1,5 +1,8 @@
 """A tolerant, bounded walker over the MIME tree of a message, giving byte ranges rather than copies.
 
+It is not the classifier's walker (`classifier.mime`), which reads a copy with LF line ends and decodes what it finds:
+here each range is that of the exact bytes, and each part has its number, whether anybody reads it or not.
+
 Nothing here raises on any input. A multipart whose boundary is missing or never occurs is taken for plain text, so
 that an analyst can still read it; what lies deeper or further than the bounds is a leaf.
 """

@@ -1,31 +1,26 @@
 """What a message says, as case-folded text for SEARCH: decoded headers and the decoded text parts of the body.
 
-Bounded and tolerant: what cannot be decoded is taken as Latin-1; at most 4 MB of a body count.
+Bounded and tolerant, with the classifier's decoders; at most 4 MB of a body count.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import quopri
 import re
 from collections.abc import Iterator
 
-from classifier.mime.encodings import codec
+from classifier.mime.encodings import codec, decode, from_base64, from_transfer
 from store.imap.mime import Part, field_lines, header_end, parse
 
 _TEXT_LIMIT_BYTES = 4_000_000
 _HEADER_LIMIT_BYTES = 1_000_000
 _WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?\s]*)\?=(?:\s+(?==\?[^?\s]{1,60}\?[bBqQ]\?[^?\s]*\?=))?")
 _FOLD = re.compile(rb"\r?\n")
-_BASE64_NOISE = re.compile(rb"[^A-Za-z0-9+/]")
 
 
 def decode_words(value: bytes) -> str:
     """A header value with its encoded words decoded (RFC 2047), case-folded."""
-    if b"=?" not in value:
-        return _decoded(value, "utf-8")
-    return _decoded(_WORD.sub(_word, value), "utf-8")
+    return decode(_WORD.sub(_word, value) if b"=?" in value else value).casefold()
 
 
 def header_text(raw: bytes) -> str:
@@ -54,45 +49,23 @@ def _texts(raw: bytes, part: Part, left: list[int]) -> Iterator[str]:
             yield _header(raw[child.start : min(child.body, child.start + _HEADER_LIMIT_BYTES)])
             yield from _texts(raw, child, left)
     elif part.kind[0] in (b"text", b"message"):
-        data = _transfer_decoded(part, raw[part.body : min(part.end, part.body + left[0])])
+        encoding = part.fields.get(b"content-transfer-encoding", b"").partition(b";")[0].strip().lower()
+        stored = raw[part.body : min(part.end, part.body + left[0])]
+        data = from_transfer(stored, encoding.decode("ascii", "replace"), _TEXT_LIMIT_BYTES)
         left[0] -= part.end - part.body
         charset = next((v for k, v in part.parameters if k.lower() == b"charset"), b"utf-8")
-        yield _decoded(data, charset.decode("ascii", "replace"))
-
-
-def _transfer_decoded(part: Part, data: bytes) -> bytes:
-    encoding = part.fields.get(b"content-transfer-encoding", b"").lower()
-    if encoding.startswith(b"base64"):
-        return _base64(data)
-    return quopri.decodestring(data) if encoding.startswith(b"quoted-printable") else data
-
-
-def _base64(data: bytes) -> bytes:
-    clean = _BASE64_NOISE.sub(b"", data)
-    clean = clean[: len(clean) - 1] if len(clean) % 4 == 1 else clean
-    try:
-        return base64.b64decode(clean + b"=" * (-len(clean) % 4))
-    except binascii.Error:
-        return data
+        yield decode(data, charset.decode("ascii", "replace")).casefold()
 
 
 def _word(found: re.Match[bytes]) -> bytes:
     charset, encoding, text = found.groups()
-    data = _base64(text) if encoding in b"bB" else quopri.decodestring(text, header=True)
+    data = from_base64(text) if encoding in b"bB" else quopri.decodestring(text, header=True)
     name = codec(charset.decode("ascii", "replace"))
     try:
         return data if name is None else data.decode(name).encode("utf-8", "replace")
-    except UnicodeError:
+    except UnicodeError:  # maybe half a character, whose other half is in the next word
         return data
 
 
 def _header(header: bytes) -> str:
     return decode_words(_FOLD.sub(b"\n", header).replace(b"\n ", b" ").replace(b"\n\t", b" "))
-
-
-def _decoded(data: bytes, charset: str) -> str:
-    name = codec(charset)
-    try:
-        return data.decode("utf-8" if name in (None, "ascii") else name).casefold()
-    except UnicodeError:
-        return data.decode("latin-1").casefold()
