@@ -13,7 +13,15 @@ import prometheus_client
 import structlog
 
 from store.imap.backend import Backend
-from store.imap.framing import CommandStream, Complete, Continue, Event, Refused
+from store.imap.framing import (
+    COMMAND_LIMIT_BYTES,
+    STRANGER_LIMIT_BYTES,
+    CommandStream,
+    Complete,
+    Continue,
+    Event,
+    Refused,
+)
 from store.imap.grammar import Command, parse, tag_of
 from store.imap.response import text
 from store.imap.scanner import ImapSyntaxError
@@ -56,7 +64,7 @@ class Connection:
         self._verify = verify
         self._tls = tls
         self._limits = limits
-        self._stream = CommandStream()
+        self._stream = CommandStream(STRANGER_LIMIT_BYTES)
         self._connected_at = self._heard_at = time.monotonic()
         self._bad = 0
         self._failed_logins = 0
@@ -213,6 +221,8 @@ class Connection:
     async def _try_login(self, user: str, password: str) -> str | None:
         role = await self._verify(user, password)
         self._failed_logins = self._failed_logins + 1 if role is None else 0
+        if role is not None:
+            self._stream.limit_bytes = COMMAND_LIMIT_BYTES
         return role
 
     # -- TLS -----------------------------------------------------------------------------------------------------

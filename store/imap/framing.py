@@ -12,6 +12,7 @@ from dataclasses import dataclass
 LINE_LIMIT_BYTES = 65_536
 LITERAL_LIMIT_BYTES = 65_536
 COMMAND_LIMIT_BYTES = 1_048_576
+STRANGER_LIMIT_BYTES = 16_384  # of a command before login: there are many strangers, and they say little
 _SKIP_LIMIT_BYTES = 1_000_000_000  # a non-synchronizing literal that we read only to drop it
 
 _LITERAL = re.compile(rb"\{(\d{1,19})(\+?)\}\r?\n\Z")
@@ -47,9 +48,13 @@ Event = Complete | Continue | Refused
 
 
 class CommandStream:
-    """Splits one client's bytes into commands. How the bytes were cut into pieces makes no difference."""
+    """Splits one client's bytes into commands. How the bytes were cut into pieces makes no difference.
 
-    def __init__(self) -> None:
+    A command may have `limit_bytes`, its literals included.
+    """
+
+    def __init__(self, limit_bytes: int = COMMAND_LIMIT_BYTES) -> None:
+        self.limit_bytes = limit_bytes
         self._buffer = bytearray()
         self._searched = 0  # no line end before this offset of the buffer
         self._command = bytearray()  # lines and literals so far
@@ -133,13 +138,13 @@ class CommandStream:
             self._drop(line, append=True)
         if self._dropping is None:
             self._command += line
-            if len(self._command) > COMMAND_LIMIT_BYTES:
+            if len(self._command) > self.limit_bytes:
                 self._drop(b"")
         literal = _LITERAL.search(line)
         if literal is None:
             return self._finish()
         size, synchronizing = int(literal[1]), not literal[2]
-        if self._dropping is None and (size > LITERAL_LIMIT_BYTES or len(self._command) + size > COMMAND_LIMIT_BYTES):
+        if self._dropping is None and (size > LITERAL_LIMIT_BYTES or len(self._command) + size > self.limit_bytes):
             self._drop(b"")
         if self._dropping is not None:
             if synchronizing:  # a tagged reply instead of the continuation: the literal is never sent

@@ -26,6 +26,7 @@ HARD = b'SELECT "Bounces/Hard"'
         b"x" * 300_000 + b"\r\n",
         b"a LOGIN " + b"x" * 300_000 + b"\r\n",
         b"a LOGIN rita {70000}\r\n",
+        b"a LOGIN rita {17000}\r\n",
         b"a LOGIN rita {70000+}\r\n" + b"x" * 70_000 + b"\r\n",
         b"a LOGIN rita {99999999999999999999}\r\n",
         b"a APPEND INBOX {500000+}\r\n" + b"x" * 500_000 + b"\r\n",
@@ -37,7 +38,7 @@ HARD = b'SELECT "Bounces/Hard"'
         b"a SEARCH " + b"(" * 5000 + b"\r\n",
         b"a AUTHENTICATE PLAIN " + b"=" * 1000 + b"\r\n",
     ],
-    ids=range(13),
+    ids=range(14),
 )
 async def test_nonsense_before_login_is_refused(connect: Connect, sent: bytes) -> None:
     c = await connect()
@@ -45,6 +46,12 @@ async def test_nonsense_before_login_is_refused(connect: Connect, sent: bytes) -
     assert (await c.response()).split(b" ", 1)[1].startswith((b"BAD", b"NO"))
     c.send(b"after NOOP\r\n")
     assert (await c.until(b"after "))[-1] == b"after OK done"
+
+
+async def test_who_has_logged_in_may_say_more(connect: Connect) -> None:
+    c = await connect("rita")
+    await c.ok(HARD)
+    assert await c.ok(b"SEARCH SUBJECT {60000+}\r\n" + b"x" * 60_000) == [b"* SEARCH"]
 
 
 async def test_a_literal_that_cannot_be_skipped_ends_the_connection(connect: Connect) -> None:
