@@ -48,10 +48,7 @@ def answer(reading: Reading) -> Judgement | None:
     if weighed.points < ENOUGH:
         return None
     kind = _type(reading)
-    returns = None
-    if kind is AutoReplyType.VACATION:
-        date, year = reading.message.headers.get("date"), reading.context.received_year
-        returns = returns_on(reading.text, date, year, reading.tongues)
+    returns = _returns(reading) if kind is AutoReplyType.VACATION else None
     new = people.new_address(reading.message, reading.new.text, reading.traits.targets, kind)
     return Judgement(
         Kind.AUTO_REPLY, min(0.99, 0.6 + 0.07 * weighed.points),
@@ -69,10 +66,12 @@ def _weigh(reading: Reading) -> _Weighed:
     notice = bool(says.keys() & _NOTICES)
     title = bool(titled.keys() & TITLES - {"auto"})
     says_so = "auto" in says or "auto" in titled
+    institutional = bool(says.keys() & {"ticket", "unmonitored"})  # a mailbox speaks, nobody in particular
     points = (
         6 * facts.answer + facts.generated + facts.suppresses + 2 * unseen
         + (4 if "auto" in titled else 1 if "auto_re" in titled else 0)
-        + 2 * notice + title + 3 * ("auto" in says) + ("support" in says)
+        + 2 * notice
+        + (institutional or (notice and _returns(reading) is not None)) + title + 3 * ("auto" in says) + ("support" in says)
         + ("hint" in says and not notice and (unseen or facts.generated))
         - 2 * (facts.bulk and not notice and "auto" not in titled)
     )  # fmt: skip
@@ -91,6 +90,11 @@ def _weigh(reading: Reading) -> _Weighed:
         if true
     ]
     return _Weighed(points - len(against) * (1 if unseen and notice else 3), " and ".join(against))
+
+
+def _returns(reading: Reading) -> str | None:
+    date, year = reading.message.headers.get("date"), reading.context.received_year
+    return returns_on(reading.text, date, year, reading.tongues)
 
 
 def _only_a_notice(reading: Reading) -> bool:

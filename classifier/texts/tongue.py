@@ -17,4 +17,4 @@ def possible(text: str, common: Mapping[str, tuple[str, ...]]) -> frozenset[str]
     best = max(seen.values(), default=0)
     if best < MIN_SEEN:
         return None
-    return frozenset(code for code, count in seen.items() if count * 10 >= best * 7)
+    return frozenset(code for code, count in seen.items() if count * 10 >= best * 7 or count >= best - 1)
