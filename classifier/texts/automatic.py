@@ -19,7 +19,9 @@ from classifier.verdict import AutoReply, AutoReplyType, Kind
 ENOUGH = 3
 TITLES = frozenset({"auto", "absence", "received", "thanks", "gone", "moved", "unmonitored"})
 _NOTICES = frozenset({"left", "left3", "moved", "absence", "absence3", "ticket", "unmonitored"})
-_EXPLAINED = _NOTICES | {"auto", "support", "hint"}
+_INSTITUTIONAL = frozenset({"ticket", "unmonitored"})  # a mailbox speaks, nobody in particular
+_ASIDES = ("support", "until", "instead", "promise")  # what notices say beside their matter
+_EXPLAINED = _NOTICES | {"auto", "hint", *_ASIDES}
 # In the order of what is asked first: who has left may also say "until" and "received".
 _TYPES = {
     "left": AutoReplyType.LEFT, "left3": AutoReplyType.LEFT, "gone": AutoReplyType.LEFT,
@@ -27,7 +29,11 @@ _TYPES = {
     "ticket": AutoReplyType.TICKET, "unmonitored": AutoReplyType.UNMONITORED, "received": AutoReplyType.TICKET,
 }  # fmt: skip
 _GREETING_CHARS = 34
-_FULL_STOP = re.compile(r"(?<!\d)[.!?;।]+(?:\s|$)|(?<=[^\x00-\x7f])\.")
+_NAME_CHARS = 16
+_SENTENCE = re.compile(r"(?<!\d)[.!?;।]+(?:\s|$)|(?<=[^\x00-\x7f])\.")
+_STOP = re.compile(r"[.!;:]\s")
+_QUESTION = re.compile("[?؟¿՞⸮]+")
+_ASIDE_WORDS = 7
 _LONG_CHARS = 1500
 
 
@@ -65,31 +71,70 @@ def _weigh(reading: Reading) -> _Weighed:
         return _Weighed(0)
     notice = bool(says.keys() & _NOTICES)
     title = bool(titled.keys() & TITLES - {"auto"})
-    says_so = "auto" in says or "auto" in titled
-    institutional = bool(says.keys() & {"ticket", "unmonitored"})  # a mailbox speaks, nobody in particular
+    says_so = "auto" in says or ("auto" in titled and not reading.subject.rstrip().endswith("?"))
+    aside = sum(label in says for label in _ASIDES) - ("until" in says and notice and not (unseen or _leads(reading)))
     points = (
         6 * facts.answer + facts.generated + facts.suppresses + 2 * unseen
-        + (4 if "auto" in titled else 1 if "auto_re" in titled else 0)
-        + 2 * notice
-        + (institutional or (notice and _returns(reading) is not None)) + title + 3 * ("auto" in says) + ("support" in says)
-        + ("hint" in says and not notice and (unseen or facts.generated))
+        + (4 if says_so and "auto" in titled else 1 if "auto_re" in titled else 0) + 3 * ("auto" in says)
+        + 2 * notice + _titled_points(reading, notice)
+        + (bool(says.keys() & _INSTITUTIONAL) or min(aside, 1 if notice else 2))
+        + ("hint" in says and not notice and (unseen or facts.generated or reading.own_title))
         - 2 * (facts.bulk and not notice and "auto" not in titled)
     )  # fmt: skip
-    programs = unseen and (facts.generated or says.keys() & {"hint", "support"})
+    programs = unseen and (facts.generated or aside or "hint" in says)
     if not (notice or title or says_so or facts.answer or programs):
         return _Weighed(min(points, ENOUGH - 1))
+    # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
+    answers = title or says.keys() & _NOTICES - {"unmonitored"} or "auto" in titled or not reading.own_title
+    if not (answers or unseen or facts.answer or facts.suppresses or _only_a_notice(reading)):
+        return _Weighed(min(points, ENOUGH - 1), "it is no answer")
     if points < 6 and not (unseen or facts.generated or says_so) and not _only_a_notice(reading):
         return _Weighed(min(points, ENOUGH - 1), "it says more than a notice")
     against = [
         why
         for why, true in (
-            ("it asks a question", reading.asks),
-            ("it answers or orders something", reading.personal),
+            ("it asks a question", _asks(reading)),
+            ("it answers or orders something", _personal(reading)),
             ("it is long", not reading.short(_LONG_CHARS)),
         )
         if true
     ]
     return _Weighed(points - len(against) * (1 if unseen and notice else 3), " and ".join(against))
+
+
+def _leads(reading: Reading) -> bool:
+    """Tell whether the text begins with the notice, as programs do; people come to it on their way to something."""
+    starts = [hit.start for label in _NOTICES if (hit := reading.says.get(label)) is not None]
+    before = reading.text[: min(starts, default=0)].strip()
+    if not before:
+        return bool(starts)
+    words = [word for word in before.split() if word.strip(",;:.!") not in book().polite]
+    return len(" ".join(words)) <= _NAME_CHARS or bool(book().read(before, reading.tongues).keys() & _EXPLAINED)
+
+
+def _titled_points(reading: Reading, notice: bool) -> int:
+    """One for a title as notices have; two where the sender chose it and the text is about the same."""
+    if not reading.titled.keys() & TITLES - {"auto"}:
+        return 0
+    return 2 if reading.own_title and (notice or reading.says.keys() & {"until", "promise"}) else 1
+
+
+def _asks(reading: Reading) -> bool:
+    """Tell whether something is asked; "Urgent? Call the office." asks nothing."""
+    *asked, rest = _QUESTION.split(reading.text)
+    if not asked or not rest.strip() or "instead" not in reading.says:
+        return bool(asked)
+    return any(len(_STOP.split(question)[-1].split()) > _ASIDE_WORDS for question in asked)
+
+
+def _personal(reading: Reading) -> bool:
+    """Tell whether it answers or orders; "for orders call the shop" does not."""
+    if "person" in reading.says or "business" not in reading.says:
+        return "person" in reading.says
+    at = reading.says["business"].start
+    start = max((m.end() for m in _SENTENCE.finditer(reading.text) if m.end() <= at), default=0)
+    sentence = _SENTENCE.split(reading.text[start:])[0]
+    return "instead" not in book().read(sentence, reading.tongues)
 
 
 def _returns(reading: Reading) -> str | None:
@@ -98,13 +143,22 @@ def _returns(reading: Reading) -> str | None:
 
 
 def _only_a_notice(reading: Reading) -> bool:
-    """Tell whether every sentence is part of a notice, or short enough for a greeting, a farewell or a name."""
+    """Tell whether each sentence is part of a notice, or short enough for a greeting, a farewell or a name.
+
+    Under a title of a notice, half of them are enough: what else would the letter be about?
+    """
     rules = book()
-    for sentence in _FULL_STOP.split(reading.text)[:30]:
+    parts = others = 0
+    for sentence in _SENTENCE.split(reading.text)[:30]:
         words = [word for word in sentence.strip(" ,;:-").split() if word.strip(",;:.!") not in rules.polite]
-        if len(" ".join(words)) > _GREETING_CHARS and not rules.read(sentence, reading.tongues).keys() & _EXPLAINED:
-            return False
-    return True
+        if len(" ".join(words)) <= _GREETING_CHARS:
+            continue
+        if "@" in sentence or rules.read(sentence, reading.tongues).keys() & _EXPLAINED:
+            parts += 1
+        else:
+            others += 1
+    titled = reading.own_title and bool(reading.titled.keys() & TITLES)
+    return others == 0 or (titled and others <= parts + 1) or (others == 1 and parts > 1)
 
 
 def _type(reading: Reading) -> AutoReplyType:

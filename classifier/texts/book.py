@@ -1,9 +1,9 @@
 """The phrases behind `judge()`, read and compiled once: `classifier/rules/texts/*.toml`, a file a language.
 
 A language's file says `language`, `dates` (dmy, mdy, ymd or ambiguous) and lists plain words: `subjects` (how its mail
-programs title an automatic answer), `away`, `received`, `thanks`, `gone`, `moved`, `unmonitored` (how people title a notice),
-`commands` (a message that is only one of
-these asks for an opt-out), `polite` (what may stand around a command), `months`. Its rules (`says` = the label) tell
+programs title an automatic answer), `away`, `received`, `thanks`, `gone`, `moved`, `unmonitored` (how people title a
+notice), `commands` (a message that is only one of these asks for an opt-out), `polite` (what may stand around a
+command), `months`. Its rules (`says` = the label) tell
 what new text says. A file without `language` holds rules only; there `where` = `subject` or `both` may say where to
 look. Rules, words and texts are folded alike (see `fold`), so that they are written as people write.
 """
@@ -25,7 +25,7 @@ from classifier.texts.spelling import pattern
 RULES = Path(__file__).parent.parent / "rules" / "texts"
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _BEHIND = r"\s?(?:[:\]\)\(,.!|#-]|$|\s)"
-_REPLIES = (
+REPLIES = (
     r"(?:\W{0,3}(?:re|aw|sv|vs|odp|antw|r|ri|rif|res|wg|tr|rv|fw|fwd|enc|vl|ynt|ilt|ref|atb"
     r"|回复|回覆|答复|答覆|转发|轉寄|返信|회신|답장)\s?:\s?)"
 )
@@ -119,12 +119,12 @@ def _titles(code: str, table: Mapping[str, Any]) -> Iterable[Rule]:
         words = table.get(key)
         if words:
             either = "|".join(re.escape(fold(word).strip()) for word in words)
-            before = r"^\W{0,3}" if label == "auto" else f"^{_REPLIES}*\\W{{0,3}}"
+            before = r"^\W{0,3}" if label == "auto" else f"^{REPLIES}*\\W{{0,3}}"
             yield Rule(
                 f"texts.{code}.subject.{label}", label, (f"{before}(?:{either}){_behind(words)}",), fold(words[0]), "?"
             )
             if label == "auto":
-                again = f"^{_REPLIES}+\\W{{0,3}}(?:{either}){_behind(words)}"
+                again = f"^{REPLIES}+\\W{{0,3}}(?:{either}){_behind(words)}"
                 yield Rule(f"texts.{code}.subject.{label}-re", "auto_re", (again,), "re: " + fold(words[0]), "?")
 
 

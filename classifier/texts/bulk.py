@@ -12,11 +12,12 @@ import re
 from collections.abc import Iterator
 
 from classifier import addresses
+from classifier.texts.book import REPLIES
 from classifier.texts.reading import Judgement, Reading
 from classifier.verdict import Evidence, Kind
 
 ENOUGH = 3
-ENOUGH_OF_AN_ANSWER = 7
+ENOUGH_OF_AN_ANSWER = 8
 MAX_HTML_BYTES = 128 * 1024
 _ADVERTISED = (
     "ad.price", "ad.call", "ad.promise", "ad.money", "ad.goods", "ad.adult", "ad.fortune", "ad.plea", "ad.edition",
@@ -24,8 +25,8 @@ _ADVERTISED = (
 _STRONG = frozenset({"ad.fortune"})  # an advance-fee letter has hardly any other mark
 _MAILERS = re.compile(
     r"accucast|mass ?mail|bulk|group ?mail|e-?mail ?(?:blast|campaign)|newsletter|store-mailer|campaign|mailchimp"
-    r"|sendgrid|mailjet|phpmailer|swiftmailer|ocxmail|aspmail|jmail|cgi|listserv|majordomo|mail(?:man|ing ?list)|dartmail|lyris"
-    r"|zustellservice|constant contact|atlas mailer|\bsupermailer|turbomail|the bat! .{0,20}bulk",
+    r"|sendgrid|mailjet|phpmailer|swiftmailer|ocxmail|aspmail|jmail|cgi|listserv|majordomo|mail(?:man|ing ?list)"
+    r"|dartmail|lyris|zustellservice|constant contact|atlas mailer|\bsupermailer|turbomail|the bat! .{0,20}bulk",
     re.IGNORECASE,
 )
 _NOBODY = re.compile(
@@ -38,6 +39,7 @@ _SUBJECT_MARKS = re.compile(
     r"[a-z]\s?#\s?\d{3,}[a-z]?$|[a-z?!.]{3,}\s?\d{4,}$|(?:newsletter|digest|enews|announcements?)\b.*\d|v[1i]agra|\[[a-z]{5}\]$",
     re.IGNORECASE,
 )
+_TITLE_OF_ANSWER = re.compile(f"^{REPLIES}")
 _MANY = 5
 
 
@@ -56,7 +58,9 @@ def sure(reading: Reading) -> bool:
     """Tell whether it is bulk mail beyond doubt, before what its text seems to ask for is believed."""
     if _answers(reading):
         return False
-    return sum(points for points, _ in marks(reading)) >= (ENOUGH if reading.own_title else ENOUGH_OF_AN_ANSWER)
+    return sum(points for points, _ in marks(reading)) >= (
+        ENOUGH_OF_AN_ANSWER if _TITLE_OF_ANSWER.match(reading.subject) else ENOUGH
+    )
 
 
 def _answers(reading: Reading) -> bool:
@@ -68,7 +72,7 @@ def marks(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     """Each mark with its points."""
     message = reading.message
     for evidence in reading.found("footer")[:1]:
-        yield (1 if reading.short(400) else 3), evidence
+        yield (3 if not reading.short(400) else 2 if message.html_only else 1), evidence
     for label in _ADVERTISED:
         for evidence in reading.found(label)[:1]:
             yield (2 if label in _STRONG else 1), evidence

@@ -29,6 +29,7 @@ _SUBJECT = re.compile(
 )
 _AMAZON = re.compile(r'"(?:notificationType|eventType)"\s{0,4}:\s{0,4}"Complaint"')
 _COMPLAINED = re.compile(r'"emailAddress"\s{0,4}:\s{0,4}"([^"\s]{3,320})"')
+_LOOKED_AT = 10  # addresses
 _RECIPIENT_FIELDS = (
     "x-hmxmroriginalrecipient",
     "x-original-rcpt-to",
@@ -91,3 +92,13 @@ def find(message: Message, context: Context) -> Form | None:
             break
     told = Evidence("form.provider", "", -1, f"{author}: {subject}"[:200])
     return Form(Kind.COMPLAINT, "abuse", people, (told,))
+
+
+def customer(message: Message, targets: tuple[str, ...]) -> tuple[Recipient, ...]:
+    """Whose complaint a provider passes on in words: the first address that is neither the provider's desk nor ours."""
+    ours = {target.rpartition("@")[2].lower() for target in targets}
+    for found in addresses.find(message.text[:20_000], _LOOKED_AT):
+        address = found.address.lower()
+        if address != message.from_address.lower() and address.rpartition("@")[2] not in ours:
+            return (Recipient(address=found.address, confidence=0.9),)
+    return ()

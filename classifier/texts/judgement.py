@@ -43,7 +43,13 @@ def is_challenge(message: Message) -> bool:
 
 
 def _challenge(reading: Reading) -> Judgement | None:
-    if reading.traits.listed or not (found := reading.found("challenge")):
+    """Known wording, or a text that says both that the mail waits and what its sender has to prove."""
+    if reading.traits.listed:
+        return None
+    found = reading.found("challenge")
+    if not found and {"held", "prove"} <= reading.says.keys() | reading.titled.keys():
+        found = reading.found("held", "prove")
+    if not found:
         return None
     return Judgement(
         Kind.CHALLENGE_RESPONSE, 0.95, people.sender(reading.message), evidence=found + reading.traits.evidence
@@ -52,9 +58,13 @@ def _challenge(reading: Reading) -> Judgement | None:
 
 def _form(reading: Reading) -> Judgement | None:
     form = forms.find(reading.message, reading.context)
-    if form is None:
+    if form is not None:
+        return Judgement(form.kind, 0.95, form.recipients, feedback_type=form.feedback_type, evidence=form.evidence)
+    told = reading.found("passed_on")
+    if not told or not reading.own_title or reading.traits.listed or reading.traits.bulk:
         return None
-    return Judgement(form.kind, 0.95, form.recipients, feedback_type=form.feedback_type, evidence=form.evidence)
+    customer = forms.customer(reading.message, reading.traits.targets)
+    return Judgement(Kind.COMPLAINT, 0.9, customer, feedback_type="abuse", evidence=told + reading.traits.evidence)
 
 
 def _human(reading: Reading) -> Judgement:

@@ -35,6 +35,13 @@ def notice(reading: Reading) -> Judgement | None:
         return Judgement(Kind.RECEIPT, 0.85, people.sender(reading.message), evidence=reading.evidence("receipt"))
     if facts.notified:
         return Judgement(Kind.REPORT, 0.85, evidence=facts.evidence)
+    if (
+        reading.own_title
+        and not reading.personal
+        and not reading.asks
+        and reading.says.keys() & {"auto", "unmonitored"}
+    ):
+        return Judgement(Kind.OTHER, 0.7, evidence=reading.evidence("auto", "unmonitored"))
     if facts.generated and not reading.personal:
         return Judgement(
             Kind.REPORT, 0.7, evidence=facts.evidence, alternatives=((Kind.AUTO_REPLY, "not said to be an answer"),)

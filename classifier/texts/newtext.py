@@ -36,6 +36,13 @@ _TITLE = re.compile(
     re.IGNORECASE,
 )
 _FIELD = re.compile(r"^\*?[^\W\d_][^:：\n]{0,24}\s?[:：]\*?(?:\s|$)")
+_FROM_FIELD = re.compile(
+    r"^\*?(?:from|von|de|da|van|från|fra|lähettäjä|saatja|sendandi|od|feladó|de la|expéditeur|remitente|mittente"
+    r"|afzender|от|від|ад|од|από|αποστολέας|kimden|gönderen|מאת|من|از|差出人|送信者|发件人|發件人|寄件者|보낸 ?사람"
+    r"|ผู้ส่ง|từ|dari|no|nuo)"
+    r"\s?[:：]",
+    re.IGNORECASE,
+)
 _DEVICE = re.compile(
     r"\b(?:iphone|ipad|samsung|galaxy|android|huawei|xiaomi|blackberry|windows phone|nokia|outlook (?:for|"
     r"for android)|outlook|"
@@ -121,7 +128,7 @@ def _original_begins(lines: list[str], at: int) -> int:
             if _introduces(introduction):
                 following = next((part.strip() for part in lines[at + 1 : at + 4] if part.strip()), "")
                 return 1 if following.startswith(">") or not following else -1
-    if ("@" in line or "<" in line) and _FIELD.match(line):
+    if ("@" in line or "<" in line or _FROM_FIELD.match(line)) and _FIELD.match(line):
         block = [part.strip() for part in lines[at + 1 : at + 5]]
         if sum(bool(_FIELD.match(part)) for part in block if part) >= 2:
             return -1

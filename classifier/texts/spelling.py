@@ -2,7 +2,7 @@ r"""Patterns as RE2 can run them on folded texts: folded likewise, with word bre
 
 RE2's `\b` and `\w` know ASCII only. A pattern in Latin letters is ASCII once it is folded and keeps them; in any
 other pattern they become classes of ASCII punctuation and its complement, which is what separates words in folded
-texts. `<g>` stands for a few words of the same sentence.
+texts. `<g>` stands for a few words, `<n>` for at most two: a negation and its verb.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from classifier.rulebook import Rule
 from classifier.texts.fold import letters
 
 GAP = "[^!?]{0,40}"  # full stops stay in: dates have them
+NEAR = " (?:[^ .,;!?]{1,20} ){0,2}"
 _BREAKS = r" -/:-@\[-\x60{-~،؟؛।"
 _BREAK = f"[{_BREAKS}]"
 _ESCAPE = re.compile(r"\\(?:[pP]\{\w+\}|x\{\w+\}|x\w\w|.)")
@@ -26,10 +27,10 @@ def pattern(text: str) -> str:
     for escape in _ESCAPE.finditer(text):
         pieces += [letters(text[done : escape.start()]), escape.group()]
         done = escape.end()
-    folded = "".join([*pieces, letters(text[done:])])
+    folded = "".join([*pieces, letters(text[done:])]).replace(r"\b<n>\b", "<n>")
     if not folded.isascii():
         folded = _breaks(folded)
-    return folded.replace("<g>", GAP)
+    return folded.replace("<g>", GAP).replace("<n>", NEAR)
 
 
 def folded(rule: Rule) -> Rule:

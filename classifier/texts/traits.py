@@ -22,7 +22,6 @@ _ANSWER_FIELDS = (
 _LIST_FIELDS = ("list-post", "x-mailing-list", "mailing-list", "x-beenthere", "x-mailman-version")
 _BULK_FIELDS = (
     "list-unsubscribe",
-    "feedback-id",
     "x-campaign",
     "x-campaignid",
     "x-mailgun-tag",

@@ -45,7 +45,8 @@ def complaint(reading: Reading) -> Judgement | None:
     if not reading.short(1500 if reading.own_title else 3000):
         return None
     return Judgement(
-        Kind.COMPLAINT, 0.9 if "person" not in reading.says else 0.8, people.sender(reading.message), opt_out=True,
+        Kind.COMPLAINT, 0.9 if "person" not in reading.says else 0.8, people.sender(reading.message),
+        opt_out="optout" in reading.says or "optout" in reading.titled,
         feedback_type="abuse", evidence=reading.evidence("complaint", "legal"),
     )  # fmt: skip
 
@@ -76,7 +77,8 @@ def _asked(reading: Reading) -> bool:
         reading.own_title and "optout" in reading.titled and not reading.personal and not reading.asks
     ):
         return False
-    if (reading.traits.to_return_path or reading.traits.null_path) and automatic.likely(reading):
+    by_program = reading.traits.to_return_path or reading.traits.null_path or "auto" in reading.says
+    if by_program and automatic.likely(reading):
         return False
     return "footer" not in reading.says and not _instructs(reading) and not bulk.sure(reading)
 

@@ -355,7 +355,11 @@ def test_asking_for_no_more_mail_is_an_unsubscribe(text: str) -> None:
 def test_complaining_of_our_mail_is_a_complaint(text: str) -> None:
     verdict = classify(letter(text, answers=True))
     assert verdict.kind is Kind.COMPLAINT
-    assert verdict.opt_out
+
+
+def test_a_complaint_asks_for_an_opt_out_where_its_words_do() -> None:
+    assert classify(letter("This is spam. Remove me from your list.", answers=True)).opt_out
+    assert not classify(letter("This is spam. I have reported it to the regulator.", answers=True)).opt_out
 
 
 @pytest.mark.parametrize("text", PEOPLE)
