@@ -81,7 +81,7 @@ def _weigh(reading: Reading) -> _Weighed:
         + ("hint" in says and not notice and (unseen or facts.generated or reading.own_title))
         - 2 * (facts.bulk and not notice and "auto" not in titled)
     )  # fmt: skip
-    programs = unseen and (facts.generated or aside or "hint" in says)
+    programs = unseen and (facts.generated or aside > (not reading.own_title) or "hint" in says) and "stays" not in says
     if not (notice or title or says_so or facts.answer or programs):
         return _Weighed(min(points, ENOUGH - 1))
     # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
@@ -129,8 +129,8 @@ def _asks(reading: Reading) -> bool:
 
 def _personal(reading: Reading) -> bool:
     """Tell whether it answers or orders; "for orders call the shop" does not."""
-    if "person" in reading.says or "business" not in reading.says:
-        return "person" in reading.says
+    if reading.says.keys() & {"person", "plans"} or "business" not in reading.says:
+        return bool(reading.says.keys() & {"person", "plans"})
     at = reading.says["business"].start
     start = max((m.end() for m in _SENTENCE.finditer(reading.text) if m.end() <= at), default=0)
     sentence = _SENTENCE.split(reading.text[start:])[0]

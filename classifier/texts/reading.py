@@ -89,8 +89,8 @@ class Reading:
 
     @property
     def personal(self) -> bool:
-        """The sender answers, orders or hands something over."""
-        return "person" in self.says or "business" in self.says
+        """The sender answers, plans, orders or hands something over."""
+        return bool(self.says.keys() & {"person", "business", "plans"})
 
     @property
     def own_title(self) -> bool:

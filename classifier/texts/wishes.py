@@ -77,10 +77,26 @@ def _asked(reading: Reading) -> bool:
         reading.own_title and "optout" in reading.titled and not reading.personal and not reading.asks
     ):
         return False
+    if "stays" in reading.says or ("goods" in reading.says and not _about_our_mail(reading)):
+        return False
     by_program = reading.traits.to_return_path or reading.traits.null_path or "auto" in reading.says
     if by_program and automatic.likely(reading):
         return False
     return "footer" not in reading.says and not _instructs(reading) and not bulk.sure(reading)
+
+
+def _about_our_mail(reading: Reading) -> bool:
+    """Tell whether the sentence that asks is about mail or a list; where it has no such word, about nothing else."""
+    hit = reading.says.get("optout") or reading.titled["optout"]
+    before, after = _sentence(reading.text, hit.start, hit.end) if "optout" in reading.says else (0, 0)
+    said = book().read(reading.text[before:after] or reading.subject, reading.tongues)
+    return "our_mail" in said or "goods" not in said
+
+
+def _sentence(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where the sentence around a place begins and ends."""
+    ends = [0, *(m.end() for m in _SENTENCE_END.finditer(text)), len(text)]
+    return max(e for e in ends if e <= start), min(e for e in ends if e >= end)
 
 
 def _instructs(reading: Reading) -> bool:
@@ -98,9 +114,7 @@ def _wants_more(reading: Reading) -> bool:
     hit = reading.says.get("optout")
     if hit is None:
         return reading.personal
-    ends = [0, *(m.end() for m in _SENTENCE_END.finditer(reading.text)), len(reading.text)]
-    before = max(e for e in ends if e <= hit.start)
-    after = min(e for e in ends if e >= hit.end)
+    before, after = _sentence(reading.text, hit.start, hit.end)
     rest = f"{reading.text[:before]} {reading.text[after:]}"
     said = book().read(rest, reading.tongues)
     if "business" in said:
