@@ -19,6 +19,7 @@ from classifier.verdict import AutoReply, AutoReplyType, Kind
 ENOUGH = 3
 TITLES = frozenset({"auto", "absence", "received", "thanks", "gone", "moved", "unmonitored"})
 _NOTICES = frozenset({"left", "left3", "moved", "absence", "absence3", "ticket", "unmonitored"})
+_TO_BE_TOLD = frozenset({"absence", "left", "left3"})  # "my husband is away" is no answer
 _INSTITUTIONAL = frozenset({"ticket", "unmonitored"})  # a mailbox speaks, nobody in particular
 _ASIDES = ("support", "until", "instead", "promise")  # what notices say beside their matter
 _EXPLAINED = _NOTICES | {"auto", "hint", *_ASIDES}
@@ -28,6 +29,8 @@ _TYPES = {
     "moved": AutoReplyType.MOVED, "absence": AutoReplyType.VACATION, "absence3": AutoReplyType.VACATION,
     "ticket": AutoReplyType.TICKET, "unmonitored": AutoReplyType.UNMONITORED, "received": AutoReplyType.TICKET,
 }  # fmt: skip
+_OF_PEOPLE = frozenset({"person", "business", "plans", "goods", "stays", "optout", "complaint", "challenge"})
+_STATEMENT_CHARS = 600
 _GREETING_CHARS = 34
 _NAME_CHARS = 16
 _SENTENCE = re.compile(r"(?<!\d)[.!?;।]+(?:\s|$)|(?<=[^\x00-\x7f])\.")
@@ -81,7 +84,11 @@ def _weigh(reading: Reading) -> _Weighed:
         + ("hint" in says and not notice and (unseen or facts.generated or reading.own_title))
         - 2 * (facts.bulk and not notice and "auto" not in titled)
     )  # fmt: skip
-    programs = unseen and (facts.generated or aside > (not reading.own_title) or "hint" in says) and "stays" not in says
+    # Nobody but a program knows the address; what it says is a notice, if only in words that no rule has.
+    alone = facts.to_token and _plain_statement(reading)
+    points += alone + (notice and _nothing_else(reading))
+    hinted = facts.generated or aside > (not reading.own_title) or "hint" in says
+    programs = alone or (unseen and hinted and "stays" not in says)
     if not (notice or title or says_so or facts.answer or programs):
         return _Weighed(min(points, ENOUGH - 1))
     # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
@@ -100,6 +107,12 @@ def _weigh(reading: Reading) -> _Weighed:
         if true
     ]
     return _Weighed(points - len(against) * (1 if unseen and notice else 3), " and ".join(against))
+
+
+def _plain_statement(reading: Reading) -> bool:
+    """Tell whether it states something, shortly, and neither asks nor wants anything of us."""
+    wishes = _OF_PEOPLE & (reading.says.keys() | reading.titled.keys())
+    return bool(reading.text) and reading.short(_STATEMENT_CHARS) and not wishes and not _asks(reading)
 
 
 def _leads(reading: Reading) -> bool:
@@ -159,6 +172,25 @@ def _only_a_notice(reading: Reading) -> bool:
             others += 1
     titled = reading.own_title and bool(reading.titled.keys() & TITLES)
     return others == 0 or (titled and others <= parts + 1) or (others == 1 and parts > 1)
+
+
+def _nothing_else(reading: Reading) -> bool:
+    """Tell whether it begins with the notice of an absence or a farewell and says nothing beside it.
+
+    Even if a person wrote it, nobody has to answer it.
+    """
+    if not reading.says.keys() & _TO_BE_TOLD or "stays" in reading.says or not _leads(reading):
+        return False
+    if _asks(reading) or _personal(reading):
+        return False
+    rules = book()
+    for sentence in _SENTENCE.split(reading.text)[:30]:
+        words = [word for word in sentence.strip(" ,;:-").split() if word.strip(",;:.!") not in rules.polite]
+        rest = " ".join(words)
+        said = rules.read(sentence, reading.tongues).keys() & _EXPLAINED or "@" in sentence
+        if not said and (len(rest) > _NAME_CHARS or any(c.isdigit() for c in rest)):
+            return False
+    return True
 
 
 def _type(reading: Reading) -> AutoReplyType:

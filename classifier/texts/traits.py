@@ -35,6 +35,7 @@ _RETURN_PATH = re.compile(
     r"|^(?:prvs=|btv1==|srs[01][=+-]|msprvs1=|b[0-9]*[+=-]|bo-|er-)",
     re.IGNORECASE,
 )
+_TOKEN = re.compile(r"[+=_-](?:[^+=_-]*\d[^+=_-]{3,}|[^+=_-]{3,}\d|[^@]*=)[^@]*$")
 _OURS_BOUNCE = re.compile(r"(?:^|\.)(?:bounces?|return|mailer|em\d*)\.", re.IGNORECASE)
 
 
@@ -44,7 +45,8 @@ class Traits:
 
     `answer`: a program says that it answers; `generated`: a program wrote it, not said to whom; `suppresses`: asks
     for no automatic answers; `null_path`: RFC 5321 section 4.5.5; `to_return_path`: sent to an address that only a
-    program reads off an envelope; `person`: Auto-Submitted says no; `listed`: list traffic; `bulk`: sent to many;
+    program reads off an envelope; `to_token`: one with a token, so that nobody knows it otherwise;
+    `person`: Auto-Submitted says no; `listed`: list traffic; `bulk`: sent to many;
     `flagged`: a spam filter on the way said so.
     """
 
@@ -54,6 +56,7 @@ class Traits:
     suppresses: bool = False
     null_path: bool = False
     to_return_path: bool = False
+    to_token: bool = False
     person: bool = False
     listed: bool = False
     bulk: bool = False
@@ -107,9 +110,9 @@ def traits(message: Message, context: Context) -> Traits:
     if null_path:
         tell("return-path", "<>")
     targets = _targets(message, context)
-    to_return_path = any(_is_return_path(target, context) for target in targets[:8])
-    if to_return_path:
-        tell("to-return-path", next(t for t in targets if _is_return_path(t, context)))
+    return_paths = [target for target in targets[:8] if _is_return_path(target, context)]
+    if return_paths:
+        tell("to-return-path", return_paths[0])
     listed = (
         any(name in headers for name in _LIST_FIELDS)
         or precedence == "list"
@@ -123,7 +126,8 @@ def traits(message: Message, context: Context) -> Traits:
         tell("x-spam-flag", headers.get("x-spam-status") or "yes")
     return Traits(
         answer=answer, generated=generated, notified=notified, suppresses=suppresses, null_path=null_path,
-        to_return_path=to_return_path, person=submitted == "no", listed=listed, bulk=bulk, flagged=flagged,
+        to_return_path=bool(return_paths), to_token=any(_TOKEN.search(t.rpartition("@")[0]) for t in return_paths),
+        person=submitted == "no", listed=listed, bulk=bulk, flagged=flagged,
         targets=targets, evidence=tuple(seen),
     )  # fmt: skip
 
