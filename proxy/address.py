@@ -62,13 +62,13 @@ def has_control(line: bytes) -> bool:
 def parse_mail(arg: bytes) -> Path:
     """Scan what followed `MAIL FROM:`; `AddressError` 501, 553 or 555."""
     address, rest = _bracketed(arg, "501 5.1.7")
-    path = Path(b"", b"", b"", {}) if not address else _mailbox(address, "501 5.1.7")
+    local, domain = _mailbox(address, "501 5.1.7") if address else (b"", b"")
     params = _params(rest)
     for keyword, value in params.items():
         _check_mail_param(keyword, value)
     if b"SMTPUTF8" not in params and _NON_ASCII.search(arg):
         raise AddressError("553 5.6.7 Non-ASCII address without SMTPUTF8")
-    return Path(path.address, path.local, path.domain, params)
+    return Path(address, local, domain, params)
 
 
 def parse_rcpt(arg: bytes, *, smtputf8: bool) -> Path:
@@ -80,7 +80,7 @@ def parse_rcpt(arg: bytes, *, smtputf8: bool) -> Path:
     if not address:
         raise AddressError("501 5.1.3 Empty recipient address")
     bare_postmaster = address.lower() == b"postmaster"  # RFC 5321 section 4.5.1
-    path = Path(address, address, b"", {}) if bare_postmaster else _mailbox(address, "501 5.1.3")
+    local, domain = (address, b"") if bare_postmaster else _mailbox(address, "501 5.1.3")
     params = _params(rest)
     for keyword, value in params.items():
         if keyword not in {b"NOTIFY", b"ORCPT"}:  # RFC 3461
@@ -89,7 +89,7 @@ def parse_rcpt(arg: bytes, *, smtputf8: bool) -> Path:
             raise AddressError("501 5.5.4 Parameter without a value")
     if not smtputf8 and _NON_ASCII.search(arg):
         raise AddressError("553 5.6.7 Non-ASCII address without SMTPUTF8")
-    return Path(path.address, path.local, path.domain, params)
+    return Path(address, local, domain, params)
 
 
 @lru_cache(maxsize=4096)
@@ -151,8 +151,8 @@ def _bracketed(arg: bytes, code: str) -> tuple[bytes, bytes]:
     return arg[1:end], rest
 
 
-def _mailbox(address: bytes, code: str) -> Path:
-    """Scan `local-part@domain`."""
+def _mailbox(address: bytes, code: str) -> tuple[bytes, bytes]:
+    """Scan `local-part@domain` into its two sides."""
     if address.startswith(b"@"):
         raise AddressError(f"{code} Source routes are not accepted")
     local = (_QUOTED if address.startswith(b'"') else _ATOMS).match(address)
@@ -166,7 +166,7 @@ def _mailbox(address: bytes, code: str) -> Path:
             address.decode("utf-8")
         except UnicodeDecodeError:
             raise AddressError(f"{code} Address is not UTF-8") from None
-    return Path(address, local.group(), domain, {})
+    return local.group(), domain
 
 
 def _is_domain(domain: bytes) -> bool:
