@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 
 from classifier.reasons import Facts, explain
 from classifier.reports.model import Case, Report
@@ -11,6 +12,8 @@ from classifier.verdict import REASONS, Kind, Reason, Recipient
 
 DONE = frozenset({"delivered", "relayed", "expanded"})  # RFC 3464 section 2.3.3: nothing failed
 _BY_CLASS = {"5": "failed", "4": "delayed", "2": "delivered"}
+_PROSE_CHARS = 8000  # of what a person was to read; reasons stand at its head
+_UNNAMED = "somebody@unnamed.invalid"
 _UNSURE = 0.4  # of a reason that nobody knows
 # What a rejection by the owner's script (RFC 5429) may say of the mailbox instead.
 _OF_THE_MAILBOX = frozenset(
@@ -54,7 +57,8 @@ def recipient(case: Case, report: Report, prose: str, sent_to: str | None) -> Re
 
 
 def _explained(person: Recipient, case: Case, report: Report, prose: str) -> Recipient:
-    finding = explain(
+    prose = prose[:_PROSE_CHARS]
+    finding = _why(
         Facts(
             diagnostic=case.diagnostic,
             status=case.status,
@@ -62,9 +66,9 @@ def _explained(person: Recipient, case: Case, report: Report, prose: str) -> Rec
             action=person.action,
             remote_mta=case.remote_mta,
             reporting_mta=report.reporting_mta,
-            address=case.address,
+            address=_named(case.address, prose),
             stage=case.stage,
-            human_text=prose[:8000],
+            human_text=prose,
         )
     )
     final = finding.final
@@ -82,6 +86,14 @@ def _explained(person: Recipient, case: Case, report: Report, prose: str) -> Rec
         confidence=min(finding.confidence, report.confidence),
         evidence=person.evidence + finding.evidence,
     )
+
+
+_why = lru_cache(maxsize=16)(explain)  # of a report's many recipients most were refused in the same words
+
+
+def _named(address: str | None, prose: str) -> str | None:
+    """The address where the prose names it; one and the same for all whom it does not name."""
+    return address if not address or address in prose or address.lower() in prose.lower() else _UNNAMED
 
 
 def refused_by_owner(person: Recipient) -> Recipient:

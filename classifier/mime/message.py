@@ -17,6 +17,7 @@ from classifier.mime.headers import Headers, mailbox, parameters, split
 
 MAX_DEPTH = 32
 MAX_PARTS = 1000
+MAX_DELIMITERS = 10_000  # lines of one multipart that are delimiters, or nearly
 MAX_TEXT_BYTES = 256 * 1024
 MAX_DECODED_BYTES = 4 << 20
 OPENING_BYTES = 4096
@@ -338,7 +339,9 @@ def _spans(data: bytes, start: int, end: int, boundary: bytes, limit: int) -> li
     spans: list[tuple[int, int]] = []
     begin = -1
     at = start if data.startswith(mark, start) else data.find(b"\n" + mark, start, end) + 1
-    while start <= at < end and (at > start or data.startswith(mark, at)):
+    for _ in range(MAX_DELIMITERS):
+        if not start <= at < end or not (at > start or data.startswith(mark, at)):
+            break
         line_end = data.find(b"\n", at, end)
         rest = data[at + len(mark) : end if line_end < 0 else min(line_end, at + len(mark) + 200)].strip()
         if rest in (b"", b"--"):

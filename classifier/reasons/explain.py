@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from classifier.reasons import stage
 from classifier.reasons.book import Book, CodeDefault, load_book
@@ -176,18 +177,30 @@ def _about(address: str | None, prose: str) -> list[str]:
     common: list[str] = []
     others: list[str] = []
     part: list[str] | None = None
-    for line in prose.splitlines():
-        begins = _ADDRESS_LINE.match(line)
-        if begins is not None:
-            part = own if address and begins.group(1).lower() == address.lower() else others if address else common
+    sought = address.lower() if address else None
+    for named, lines in _paragraphs(prose):
+        if named is not None:
+            part = common if sought is None else own if named == sought else others
         elif part is None and not own:
             part = common
         if part is not None:
-            part.append(line)
-        elif not line.strip():
+            part += lines
+        elif not lines[0].strip():
             part = common
     parts = ["\n".join(lines) for lines in (own, common if own or any(map(str.strip, common)) else others) if lines]
     return [parts[0], "\n".join(parts)] if len(parts) == 2 else parts
+
+
+@lru_cache(maxsize=4)
+def _paragraphs(prose: str) -> tuple[tuple[str | None, tuple[str, ...]], ...]:
+    """Cut a notice before each line that begins with an address: that address in lower case, and the lines."""
+    found: list[tuple[str | None, list[str]]] = []
+    for line in prose.splitlines():
+        begins = _ADDRESS_LINE.match(line)
+        if begins is not None or not found:
+            found.append((begins.group(1).lower() if begins else None, []))
+        found[-1][1].append(line)
+    return tuple((named, tuple(lines)) for named, lines in found)
 
 
 def _receiver(book: Book, facts: Facts, text: Text, prose: Text) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from classifier import addresses
 from classifier.mime import Message, Part
@@ -17,6 +18,7 @@ from classifier.reports.model import MAX_RECIPIENTS, Case, Report, cut
 from classifier.verdict import Evidence
 
 STATUS_TYPES = frozenset({"message/delivery-status", "message/global-delivery-status", "text/delivery-status"})
+MAX_FIELDS = 15 * MAX_RECIPIENTS
 _EVIDENCE_CASES = 50  # offsets are mapped for so many recipients; the rest go without
 _ACTIONS = {
     "failed": "failed", "failure": "failed", "fail": "failed", "error": "failed", "expired": "failed",
@@ -97,7 +99,7 @@ def _flattened(message: Message) -> Report | None:
 
 
 def _fields(data: bytes) -> Iterator[tuple[str, bytes, int]]:
-    for match in _FIELD.finditer(data):
+    for match in islice(_FIELD.finditer(data), MAX_FIELDS):
         yield match[1].decode("ascii").lower(), match[2], match.start()
 
 

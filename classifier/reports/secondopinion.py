@@ -18,6 +18,7 @@ from classifier.reports.model import Case, Report
 from classifier.verdict import Evidence
 
 MAX_BYTES = 128 * 1024
+MAX_FROM_BYTES = 2000  # the standard library takes minutes to find the addresses in a longer field
 _NAMES = (
     "dsn", "exim", "sina", "yahoo", "yale", "smtp32", "postfix", "qmail", "groupwise", "microsoft", "caiwireless",
     "exchange", "netscape", "aol", "simplematch", "simplewarning", "llnl",
@@ -39,6 +40,8 @@ def _detectors() -> tuple[Any, ...]:
 
 def ask(message: Message) -> Report | None:
     """Ask each detector; the first valid addresses make a report of confidence 0.6."""
+    if len(message.headers.raw("from") or b"") > MAX_FROM_BYTES:
+        return None
     try:
         parsed = email.message_from_bytes(message.data[:MAX_BYTES], policy=email.policy.compat32)
     except Exception:

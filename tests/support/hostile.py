@@ -36,13 +36,13 @@ def embedded(depth: int) -> bytes:
     return _PERSON + b"Content-Type: message/rfc822\n\n" * depth + b"hello\n"
 
 
-def report(recipients: int) -> bytes:
-    """A delivery report about so many."""
-    group = b"Final-Recipient: rfc822; u%d@d.example\nAction: failed\nStatus: 5.1.1\n"
-    group += b"Diagnostic-Code: smtp; 550 5.1.1 no\n\n"
+def report(recipients: int, diagnostic: bytes = b"550 5.1.1 no") -> bytes:
+    """A delivery report about so many; `%d` in the diagnostic is each one's number."""
+    group = b"Final-Recipient: rfc822; u%d@d.example\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; "
+    group += diagnostic.replace(b"%d", b"%%d") + b"\n\n"
     return daemon(
         b"--b\n\nfailed\n--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; m.example\n\n"
-        + b"".join(group % i for i in range(recipients))
+        + b"".join((group % i).replace(b"%d", b"%d" % i) for i in range(recipients))
         + b"--b--\n",
         b'Content-Type: multipart/report; report-type=delivery-status; boundary="b"',
     )
@@ -91,6 +91,10 @@ CASES: dict[str, Callable[[], bytes]] = {
     "100,000 folded lines": lambda: b"Subject: x" + b"\n y" * 100_000 + b"\n\nhello\n",
     "100,000 encoded words": lambda: b"Subject: " + b"=?utf-8?q?a=20b?=\n " * 100_000 + b"x\n\nhello\n",
     "100,000 recipients in a report": lambda: report(100_000),
+    "100,000 recipients, each refused in words of its own": lambda: report(
+        100_000,
+        b"550 5.7.1 <u%d@d.example>: Recipient address rejected: user u%d unknown in relay table of mx%d.d.example",
+    ),
     "100,000 recipients in prose": lambda: prose(100_000),
     "100,000 addresses in To": lambda: many_in_to(100_000),
     "a million delimiter lines": lambda: person(b"--b\n" * MB, _MULTIPART),
