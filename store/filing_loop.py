@@ -67,7 +67,10 @@ class FilingLoop:
             self._lock.close()
             raise
         self._filer = BatchFiler(self.quarantine, files)
-        self._pipeline = Pipeline(settings, self.quarantine.index, workers or Workers(settings.worker_count))
+        if workers is None:
+            workers = Workers(settings.worker_count)
+            workers.warm()
+        self._pipeline = Pipeline(settings, self.quarantine.index, workers)
         self._mirror = Mirror(self.quarantine.index, settings.state_dir)
         self.expiry = Expiry(self.quarantine, self._filer, clock)
         self._expiring: Iterator[int] | None = None

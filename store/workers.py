@@ -54,6 +54,11 @@ class Worker:
         """The worker's process id, if one runs."""
         return self._process.pid if self._process is not None else None
 
+    def warm(self) -> None:
+        """Start it before it is needed: the rules take seconds to load. Raises WorkerUnusable."""
+        if self._link is None:
+            self._start()
+
     def prepare(self, jobs: Sequence[Job]) -> list[Prepared]:
         """All jobs, in their order. Raises WorkerUnusable where no worker can be had."""
         results: list[Prepared] = []
@@ -142,10 +147,14 @@ class Workers:
     def __init__(self, count: int = 1, make: Callable[[], Worker] = Worker) -> None:
         self.count = count
         self.all = [make() for _ in range(count)]
-        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()  # a warm one first
         for worker in self.all:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="preparing")
+
+    def warm(self) -> None:
+        """Start one, so that the first message need not wait for it; what goes wrong shows when it is needed."""
+        self.submit(Worker.warm)
 
     def submit(self, work: Callable[[Worker], T]) -> Future[T]:
         """Have `work` done with the next worker that is free."""

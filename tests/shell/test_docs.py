@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,15 @@ def test_every_dependency_is_explained_and_pinned() -> None:
         assert f"{name.lower()}==" in pins
     for requirement in project["optional-dependencies"]["dev"]:
         assert re.split(r"[<>=; ]", requirement)[0] in page
+
+
+def test_licences_are_those_that_the_packages_declare() -> None:
+    page = dict(re.findall(r"^\| (\S+) \| ([^|]+) \|", text("docs/dependencies.md"), re.MULTILINE))
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    for name in (re.split(r"[<>=; ]", requirement)[0] for requirement in project["dependencies"]):
+        with contextlib.suppress(metadata.PackageNotFoundError):  # one for other Pythons
+            declared = metadata.metadata(name).get("License-Expression")
+            assert declared is None or declared.upper() == page[name].upper(), name
 
 
 def test_every_metric_is_in_operations() -> None:
