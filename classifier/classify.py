@@ -87,9 +87,10 @@ def _report(message: Message, report: Report, context: Context, digest: str) -> 
     prose, copied = report.human_text, report.copied_text
     if not prose:
         prose, copied = returned.before(message.text)
-    if report.rule.startswith("dsn"):
-        mentions.quote(report, prose)
     copy = returned.find(message, copied)
+    if report.rule.startswith("dsn"):
+        mentions.name(report, mentions.Notice(message, prose, (), copy, delayed=False), context)
+        mentions.quote(report, prose)
     if forgery := forged.find(message, report, copy, context):
         return _forged(forgery, digest)
     origin = ours.origin(copy, context)

@@ -23,7 +23,7 @@ LINE_START, LABELLED, WEAKLY_LABELLED, IN_COMMAND, ELSEWHERE, OF_SOMEBODY, NOT_M
 # What stands before an address that is somebody else's: the sender's, a helper's, a message's id.
 _OTHERS = (
     r"mail from|from|sender|sent by|reply-to|return-path|envelope-from",
-    r"contact|help|please",
+    r"contact|help|please(?: (?:try|use|contact))?|(?:has )?moved to|new (?:e-?mail )?address(?: is)?",
     r"original address|original recipient|(?:generated|expanded|forwarded|redirected) from",
     r"message-?id|in-reply-to|references|queue-?id",
     r"absender|von:|expéditeur|de:|remitente|отправитель|письмо|差出人",
@@ -31,7 +31,7 @@ _OTHERS = (
 # What stands before the address of whom it is about.
 _LABELS = (
     r"(?:failed |final )?recipients?(?: address)?|rcpt to|failed address|to address|address(?:ed)? to",
-    r"not be delivered to|delivering your mail to|deliver (?:(?:the |your )?(?:message|mail|e-mail) )?to",
+    r"not be delivered to|deliver(?:ing)? (?:(?:the |your )?(?:message|mail|e-mail) )?to",
     r"(?:mailing )?list,?|duplicated message-id in",
     r"delivered to|delivery to|did not reach(?: the following recipient)?",
     r"destinataires?|destinatari[oa]s?|destinatar(?:ul|ii)?|à destination de",
@@ -115,6 +115,14 @@ def quote(report: Report, prose: str) -> None:
         lead, reply = reply_in(_about(prose, case.address or "", places))
         if reply:
             case.diagnostic, case.stage = cut(reply), named_in(fold(lead))
+
+
+def name(report: Report, notice: Notice, context: Context) -> None:
+    """Say whom a report is about whose only recipient's field is lost (cut short), where the prose names one."""
+    if len(report.cases) == 1 and not report.cases[0].address:
+        told, named = cases(notice, context)
+        if named and len(told) == 1:
+            report.cases[0].address = told[0].address
 
 
 def find(prose: str, senders: set[str]) -> list[Mention]:

@@ -21,6 +21,14 @@ from classifier.verdict import Evidence
 
 MAX_PROSE = 64 * 1024
 _RULES = Path(__file__).parent.parent / "rules" / "reports" / "notices.toml"
+_SAYS = frozenset({"failed", "delayed", "strong"})
+_FORWARDED_FROM = re.compile(
+    r"^[ \t>*]{0,8}(?:from|von|de|da|van|från|fra|от|发件人|差出人)\*?\s?[:：]\s?(.{3,200})$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SUBJECT_OF_FORWARD = re.compile(
+    r"\s{0,4}(?:fwd?|wg|tr|rv|enc|i|vs|vb|pd|ilt|doorst|转发|轉寄|전달)\s?[:：]", re.IGNORECASE
+)
 _FORWARD = re.compile(
     r"^(?:_{10,}|-{2,} ?(?:original message|forwarded message|ursprüngliche nachricht|message transféré)[ -]*|"
     r"(?:from|von|de): .+)$",
@@ -78,13 +86,15 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
     """How sure it is that this is a notice (0: it is none), and whether a person forwarded it."""
     if _declared(message):
         return 0.97, False
-    if sender.is_system(message, context) and signals & {"failed", "delayed", "strong"}:
+    if sender.is_system(message, context) and signals & _SAYS:
         return (0.96 if "strong" in signals else 0.93), False
     if sender.is_exchange(message) and "done" not in signals:
         named = mentions.find(prose, sender.parties(message))
         if any(m.tier == mentions.LINE_START for m in named):
             return 0.85, False
-    if {"strong", "failed"} <= signals and _opens_with_forward(prose):
+    if _opens_with_forward(prose) and (
+        {"strong", "failed"} <= signals or (_forwards_system(prose) and signals & _SAYS)
+    ):
         return 0.85, True
     if sender.is_daemon(message, context) and "done" not in signals and _names_and_returns(message, prose):
         return 0.85, False
@@ -129,7 +139,7 @@ def _may_be_notice(message: Message, context: Context) -> bool:
         return False
     if "x-ms-exchange-inbox-rules-loop" in message.headers or sender.null_path(message, context):
         return True
-    if sender.is_list_manager(message):
+    if sender.is_list_manager(message) or _SUBJECT_OF_FORWARD.match(message.subject):
         return True
     return "failed" in _signals(message.subject)
 
@@ -137,6 +147,12 @@ def _may_be_notice(message: Message, context: Context) -> bool:
 def _opens_with_forward(prose: str) -> bool:
     match = _FORWARD.search(prose)
     return match is not None and not prose[: match.start()].strip()
+
+
+def _forwards_system(prose: str) -> bool:
+    """Tell whether the From in a forwarded header is a mail system's."""
+    found = _FORWARDED_FROM.search(prose[:2000])
+    return found is not None and sender.is_system_name(found[1])
 
 
 def _evidence(hits: list[Hit], failed_header: tuple[str, ...]) -> list[Evidence]:

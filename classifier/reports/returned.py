@@ -60,6 +60,7 @@ _HEADER_LINE = re2.compile(
     r"message-id: ?<|mime-version: ?1|x-google-dkim|domainkey-signature:|delivered-to: )"
 )
 _FIELD = re.compile(rb"(?:from|to|cc|subject|date|sender|reply-to|organization|x-[a-z-]{2,40}): ?\S|[ \t]+\S")
+_QUOTED_FIELDS = re.compile(rb"(?:following|these) header (?:fields|lines):\s{1,8}(?:[^\n]+\n){1,12}")
 MAX_SEARCH = 128 * 1024
 
 
@@ -69,7 +70,7 @@ def before(text: str) -> tuple[str, str]:
     if len(lowered) != len(text[:MAX_SEARCH]):
         lowered = text[:MAX_SEARCH]
     data = lowered.encode("utf-8", "replace")
-    marker, header = _MARKER.search(data), _HEADER_LINE.search(data)
+    marker, header = _MARKER.search(data), _HEADER_LINE.search(data, _behind_quoted_fields(data))
     starts = [marker.start()] if marker else []
     if header:
         starts.append(_first_field(data, header.start()))
@@ -80,6 +81,12 @@ def before(text: str) -> tuple[str, str]:
     if len(data) != len(lowered):
         cut = len(data[:cut].decode("utf-8", "replace"))
     return text[:cut], text[cut:]
+
+
+def _behind_quoted_fields(data: bytes) -> int:
+    """Where to look for the copy in a notice that first quotes some fields of the message, to say which it is about."""
+    quoted = _QUOTED_FIELDS.search(data)
+    return quoted.end() if quoted else 0
 
 
 def _first_field(data: bytes, start: int) -> int:

@@ -38,6 +38,13 @@ def is_system(message: Message, context: Context) -> bool:
     return null_path(message, context) and not addresses.valid(sender)
 
 
+def is_system_name(text: str) -> bool:
+    """Tell whether a mailbox as somebody quotes it (`Name <address>`) is a mail system's."""
+    return _SYSTEM_NAME.search(text) is not None or any(
+        addresses.is_machine(f.address) for f in addresses.find(text, 2)
+    )
+
+
 def is_daemon(message: Message, context: Context) -> bool:
     """Tell whether this is surely no person's: a mail system's own address, or its name and the null path."""
     local = message.from_address.partition("@")[0].lower()

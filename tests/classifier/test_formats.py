@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import tomllib
 from email.header import Header
 from pathlib import Path
@@ -13,6 +14,8 @@ from classifier import classify
 from classifier.verdict import Kind
 
 FORMATS: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "formats.toml").read_text("utf-8"))["format"]
+SHAPES = ("whole", "as text", "as HTML", "forwarded inline")
+PLAIN = "Content-Type: text/plain; charset=utf-8\n"
 TO, MX = "lena@dest.example", "mx1.dest.example"
 
 # One refusal or more for each reason, as receivers word them (none names a receiver: that would be its own rule).
@@ -48,19 +51,32 @@ REPLIES = {
 }
 
 
-def report(form: dict[str, Any], reply: str, *, returns: bool = True) -> bytes:
-    """The refusal as this mail system would report it."""
+def report(form: dict[str, Any], reply: str, shape: str) -> bytes:
+    """The refusal as this mail system would report it, in one of the shapes of `SHAPES`."""
     facts = {"to": TO, "mx": MX, "reply": reply, "status": "4.0.0" if reply[0] == "4" else "5.0.0"}
-    subject = Header(fill(form["subject"], facts), "utf-8", maxlinelen=900).encode()
-    head = f"From: {form['from']}\nTo: news@shop.example\nSubject: {subject}\nMIME-Version: 1.0\n"
-    text = f"Content-Type: text/plain; charset=utf-8\n\n{fill(form['text'], facts).lstrip()}\n"
+    subject, text = fill(form["subject"], facts), fill(form["text"], facts).lstrip()
+    if shape == "forwarded inline":
+        above = f"---------- Forwarded message ---------\nFrom: {form['from']}\nSubject: {subject}\n\n"
+        return message("Ann Clerk <ann@shop.example>", f"Fwd: {subject}", PLAIN, above + text)
+    if shape == "as HTML":
+        lines = html.escape(text, quote=False).replace("\n", "<br>\n")
+        return message(form["from"], subject, PLAIN.replace("plain", "html"), f"<html><body>{lines}</body></html>")
+    if shape == "as text":
+        return message(form["from"], subject, PLAIN, text)
+    if "dsn" not in form:
+        copy = "\nFrom: news@shop.example\nMessage-ID: <1@shop.example>\nSubject: hello\n"
+        return message(form["from"], subject, PLAIN, text + copy)
     returned = f"Content-Type: message/rfc822\n\nFrom: news@shop.example\nTo: {TO}\nSubject: hello\n\nhello\n"
-    dsn = f"Content-Type: message/delivery-status\n\n{fill(form['dsn'], facts).lstrip()}\n" if "dsn" in form else ""
-    if not dsn:
-        copy = "\nFrom: news@shop.example\nMessage-ID: <1@shop.example>\nSubject: hello\n" if returns else ""
-        return (head + text + copy).encode()
-    head += 'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\n\n'
-    return (head + "".join(f"--b\n{part}\n" for part in (text, dsn, returned)) + "--b--\n").encode()
+    dsn = f"Content-Type: message/delivery-status\n\n{fill(form['dsn'], facts).lstrip()}\n"
+    parts = "".join(f"--b\n{part}\n" for part in (f"{PLAIN}\n{text}", dsn, returned))
+    kind = 'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\n'
+    return message(form["from"], subject, kind, f"{parts}--b--\n")
+
+
+def message(sender: str, subject: str, kind: str, body: str) -> bytes:
+    encoded = Header(subject, "utf-8", maxlinelen=900).encode()
+    head = f"From: {sender}\nTo: news@shop.example\nSubject: {encoded}\nMIME-Version: 1.0\n{kind}"
+    return f"{head}\n{body}".encode()
 
 
 def fill(template: str, facts: dict[str, str]) -> str:
@@ -69,13 +85,18 @@ def fill(template: str, facts: dict[str, str]) -> str:
     return template
 
 
-@pytest.mark.parametrize("returns", [True, False], ids=["message returned", "not returned"])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("form", FORMATS, ids=[f["name"] for f in FORMATS])
-def test_the_verdict_follows_the_refusal(form: dict[str, Any], *, returns: bool) -> None:
+def test_the_verdict_follows_the_refusal(form: dict[str, Any], shape: str) -> None:
     wrong = []
     for reply, reason in REPLIES.items():
-        verdict = classify(report(form, reply, returns=returns))
+        verdict = classify(report(form, reply, shape))
         told = [(verdict.kind, r.address, r.reason, r.reply_code) for r in verdict.recipients]
-        if told != [(Kind.BOUNCE, TO, reason, int(reply[:3]))]:
+        if told != [(Kind.BOUNCE, TO, reason, int(reply[:3]))] and not (shape != "whole" and untold(form)):
             wrong.append((reply, told))
     assert not wrong
+
+
+def untold(form: dict[str, Any]) -> bool:
+    """Only the machine-readable part of this form has the refusal."""
+    return "{reply}" not in form["text"]
