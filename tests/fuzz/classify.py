@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> None:
     warm_up()
     words = Path(__file__).with_name("mail.dict")
     atheris.Setup(
-        ["fuzz", f"-max_len={MAX_BYTES}", f"-dict={words}", "-timeout=20", *arguments[1:], str(directory)], one_input
+        ["fuzz", f"-max_len={MAX_BYTES}", f"-dict={words}", "-timeout=60", *arguments[1:], str(directory)], one_input
     )
     atheris.Fuzz()
 

@@ -1,24 +1,27 @@
-"""What hostile messages cost the classifier, each in a process of its own: `python -m tests.support.bounded [NAME]`.
+"""What hostile messages cost the classifier: `python -m tests.support.bounded [NAME ...]` prints a table of `CASES`.
 
-Without a name, a table of all `CASES`: processor seconds, growth of resident memory at its peak, the kind. The
-message is built by one process and read from a file by another, so that only its classification counts.
+Processor seconds, growth of resident memory at its peak, the kind. Each message is built by one process, written to a
+file, and read and classified by another, forked afresh from one that has loaded the rules: only its classification
+counts.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from classifier import classify
+from classifier.classify import warm_up
 from tests.support.hostile import CASES
 
-ROOT = Path(__file__).parents[2]
 ADDRESS_SPACE_BYTES = 2 << 30
 PROCESSOR_LIMIT_S = 20  # a watchdog; what is slower hangs
 
@@ -33,19 +36,35 @@ class Cost:
     trouble: str
 
 
-def measured(name: str) -> Cost:
-    """Build a case, classify it in a fresh process; raises CalledProcessError where that dies."""
-    with tempfile.NamedTemporaryFile() as file:
-        Path(file.name).write_bytes(CASES[name]())
-        command = [sys.executable, "-m", "tests.support.bounded", "--file", file.name]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    return Cost(**json.loads(done.stdout))
+def measured(names: Iterable[str] = tuple(CASES)) -> Iterator[tuple[str, Cost | None]]:
+    """The cost of each case, None where its process died. To be called in a process of its own: it forks."""
+    warm_up()
+    with tempfile.TemporaryDirectory() as directory:
+        message, answer = Path(directory, "message"), Path(directory, "answer")
+        for name in names:
+            answer.write_text("null")
+            _in_a_child(partial(_build, name, message))
+            _in_a_child(partial(_classify, message, answer))
+            told = json.loads(answer.read_text())
+            yield name, Cost(**told) if told else None
 
 
-def cost_of(path: Path) -> Cost:
-    """Classify a file here and now."""
-    classify(b"From: a@b.example\n\nhello\n")
-    raw = path.read_bytes()
+def _in_a_child(work: Callable[[], None]) -> None:
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _build(name: str, message: Path) -> None:
+    message.write_bytes(CASES[name]())
+
+
+def _classify(message: Path, answer: Path) -> None:
+    raw = message.read_bytes()
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is not the message's
     before = _kilobytes("VmRSS")
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
@@ -54,7 +73,7 @@ def cost_of(path: Path) -> Cost:
     verdict = classify(raw)
     seconds = time.process_time() - begin
     trouble = next((e.text for e in verdict.evidence if e.rule == "unparsable"), "")
-    return Cost(seconds, (_kilobytes("VmHWM") - before) * 1024, verdict.kind, trouble)
+    answer.write_text(json.dumps(asdict(Cost(seconds, (_kilobytes("VmHWM") - before) * 1024, verdict.kind, trouble))))
 
 
 def _kilobytes(field: str) -> int:
@@ -63,14 +82,15 @@ def _kilobytes(field: str) -> int:
 
 
 def main(arguments: list[str]) -> None:
-    """Print one cost as JSON (`--file PATH`), or a table."""
-    if arguments[:1] == ["--file"]:
-        cost = cost_of(Path(arguments[1]))
-        print(json.dumps({name: getattr(cost, name) for name in Cost.__slots__}))
+    """Print a table, or with `--json` one object of all costs by name."""
+    if arguments == ["--json"]:
+        print(json.dumps({name: cost and asdict(cost) for name, cost in measured()}))
         return
-    for name in arguments or CASES:
-        cost = measured(name)
-        print(f"{name:55} {cost.seconds:6.3f} s {cost.growth_bytes / 1e6:6.1f} MB  {cost.kind} {cost.trouble}")
+    for name, cost in measured(arguments or CASES):
+        told = (
+            f"{cost.seconds:6.3f} s {cost.growth_bytes / 1e6:6.1f} MB  {cost.kind} {cost.trouble}" if cost else "died"
+        )
+        print(f"{name:55} {told}")
 
 
 if __name__ == "__main__":
