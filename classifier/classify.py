@@ -32,8 +32,12 @@ def warm_up() -> None:
     texts.load()
 
 
-def classify(raw: bytes, context: Context = NO_CONTEXT) -> Verdict:
-    """Say what a message is. Pure, bounded in time and memory; whatever goes wrong gives an unparsable verdict."""
+def classify(raw: bytes | bytearray | memoryview, context: Context = NO_CONTEXT) -> Verdict:
+    """Say what a message is, of which `raw` is the whole; line ends may be CRLF, LF or CR.
+
+    Pure, bounded in time and memory; whatever goes wrong gives an unparsable verdict.
+    """
+    raw = bytes(raw)  # no copy of what is bytes already
     digest = hashlib.sha256(raw).hexdigest()
     try:
         warm_up()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import atheris
@@ -19,7 +18,7 @@ with atheris.instrument_imports(include=["classifier"]):
     from classifier import Context, Patterns, classify
     from classifier.classify import _classify, warm_up
     from classifier.mime import parse
-    from classifier.verdict import Recipient, Verdict
+    from tests.support.verdicts import without_places
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 0.5
@@ -52,21 +51,10 @@ def one_input(data: bytes) -> None:
         raise Finding(f"{took_s:.2f} s for {len(data)} bytes")
     json.dumps(verdict.to_json())
     text = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    told = _without_places(classify(text, CONTEXT))
+    told = without_places(classify(text, CONTEXT))
     for ending in (b"\r\n", b"\r"):
-        if _without_places(classify(text.replace(b"\n", ending), CONTEXT)) != told:
+        if without_places(classify(text.replace(b"\n", ending), CONTEXT)) != told:
             raise Finding(f"another verdict with {ending!r}")
-
-
-def _without_places(verdict: Verdict) -> Verdict:
-    """The verdict without what line ends may change: the digest, and the offsets of what was found."""
-    people = tuple(_recipient(person) for person in verdict.recipients)
-    evidence = tuple(replace(item, offset=-1) for item in verdict.evidence)
-    return replace(verdict, sha256="", recipients=people, evidence=evidence)
-
-
-def _recipient(person: Recipient) -> Recipient:
-    return replace(person, evidence=tuple(replace(item, offset=-1) for item in person.evidence))
 
 
 def main(arguments: list[str]) -> None:
