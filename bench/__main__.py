@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("journal", "proxy", "independence", "classifier", "filing", "imap")
+BENCHMARKS = ("journal", "proxy", "independence", "arrival", "classifier", "filing", "imap")
 
 
 def main(names: list[str]) -> int:

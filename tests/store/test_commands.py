@@ -202,7 +202,7 @@ def test_expire_alone(state: Path) -> None:
     dry = command(state, "expire", "--dry-run").stdout.decode()
     assert HARD in dry
     assert dry.split()[-3] == "2"
-    assert command(state, "expire").stdout == b"removed 2\n"
+    assert command(state, "expire").stdout == b"removed 2 messages\n"
     assert command(state, "message", old[1].id, "--raw").stdout == unstuffed(old[1].wire)
     loop = filing_loop(settings_for(state))
     blocked = command(state, "expire")
