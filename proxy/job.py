@@ -34,7 +34,6 @@ class Job:
         "journalled",
         "late",
         "outcome",
-        "outcome_at",
         "received_ns",
         "recipients",
         "size_bytes",
@@ -54,7 +53,6 @@ class Job:
         self.durable: bool | None = None
         self.late = False
         self.outcome: Outcome | None = None
-        self.outcome_at = 0.0
         self.ticket = Ticket()
         self.told = 0
         self.answer: asyncio.Future[Reply] = loop.create_future()
@@ -72,7 +70,6 @@ class Job:
     def on_outcome(self, outcome: Outcome) -> None:
         """The attempt has ended."""
         self.outcome = outcome
-        self.outcome_at = asyncio.get_running_loop().time()
         if self.answer.done():
             self._concluded(self, outcome)
         else:

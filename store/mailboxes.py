@@ -58,12 +58,6 @@ class Mailboxes:
 
     # -- looking -------------------------------------------------------------------------------------------------
 
-    def list_folders(self) -> list[Folder]:
-        """All folders, INBOX first."""
-        with self._index.read() as connection:
-            found = [_folder(row) for row in connection.execute(_FOLDERS)]
-        return sorted(found, key=lambda folder: (folder.name != INBOX, folder.name))
-
     def folder(self, name: str) -> Folder:
         """One folder's counters; INBOX in any case (RFC 3501 section 5.1)."""
         with self._index.read() as connection:

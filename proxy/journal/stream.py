@@ -19,7 +19,6 @@ from pathlib import Path
 
 from proxy.journal.errors import JournalError
 from proxy.journal.files import Files
-from proxy.journal.format import HEADER_BYTES
 from proxy.journal.ids import new_id
 
 LOCK = "lock"
@@ -194,15 +193,6 @@ def publish_filed(journal: Path, stream: str, lsn: int) -> None:
     except OSError:  # a full disk has no room for a new file, but this very cursor may be what frees it
         with (path / FILED).open("r+b", buffering=0) as file:
             file.write(pack_cursor(lsn))
-
-
-def used_bytes(stream: Path) -> int:
-    """Disk space that a stream's segments take."""
-    total = 0
-    for segment in list_segments(stream):
-        with contextlib.suppress(FileNotFoundError):
-            total += max(segment.path.stat().st_blocks * 512, HEADER_BYTES)
-    return total
 
 
 def check_name(stream: str) -> str:
