@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import calendar
 import email.utils
+import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ _IN_ENVELOPE = frozenset(_ENVELOPE_FIELDS) - {"sender:", "reply-to:", "date:"}  
 _ENVELOPE_CHUNK, _TEXT_CHUNK = 500, 32
 _TEXT_CHUNK_BYTES = 1_000_000  # of messages in memory at once, unless one alone is larger
 _DAY_S = 86_400
+_WORDS = re.compile(rb"[a-z0-9]+")
 
 Positions = Sequence[int]
 Work = Generator[None, None, Positions]
@@ -216,7 +218,8 @@ def _test(key: Text | Day) -> Callable[[bytes], bool]:
     needle = key.value.decode()
     if key.where in _IN_ENVELOPE:
         number = _ENVELOPE_FIELDS.index(key.where)
-        return lambda envelope: _in_envelope(envelope, number, needle)
+        words = _WORDS.findall(needle.encode())
+        return lambda envelope: _may_hold(envelope, needle, words) and _in_envelope(envelope, number, needle)
     if key.where == "BODY":
         return lambda raw: needle in body_text(raw)
     if key.where == "TEXT":
@@ -232,6 +235,14 @@ def _sent(key: Day, envelope: bytes) -> bool:
         return False
     day, wanted = parsed[:3], (key.day.year, key.day.month, key.day.day)
     return day < wanted if key.when == "BEFORE" else day == wanted if key.when == "ON" else day >= wanted
+
+
+def _may_hold(envelope: bytes, needle: str, words: Sequence[bytes]) -> bool:
+    """False only if the envelope cannot hold the needle: where nothing is encoded, each of its words must be there."""
+    if not envelope.isascii() or b"=?" in envelope:
+        return True
+    folded = envelope.lower()
+    return needle.isascii() and all(word in folded for word in words)
 
 
 def _in_envelope(envelope: bytes, number: int, needle: str) -> bool:
