@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from classifier.texts import people
 from classifier.texts.book import book
 from classifier.texts.dates import returns_on
+from classifier.texts.notice import NOTICES, SENTENCE, Notice, look
 from classifier.texts.reading import Judgement, Reading
 from classifier.verdict import AutoReply, AutoReplyType, Kind
 
 ENOUGH = 3
 TITLES = frozenset({"auto", "absence", "received", "thanks", "gone", "moved", "unmonitored"})
-_NOTICES = frozenset({"left", "left3", "moved", "absence", "absence3", "ticket", "unmonitored"})
-_TO_BE_TOLD = frozenset({"absence", "left", "left3"})  # "my husband is away" is no answer
 _INSTITUTIONAL = frozenset({"ticket", "unmonitored"})  # a mailbox speaks, nobody in particular
-_ASIDES = ("support", "until", "instead", "promise")  # what notices say beside their matter
-_EXPLAINED = _NOTICES | {"auto", "hint", *_ASIDES}
 # In the order of what is asked first: who has left may also say "until" and "received".
 _TYPES = {
     "left": AutoReplyType.LEFT, "left3": AutoReplyType.LEFT, "gone": AutoReplyType.LEFT,
@@ -31,9 +28,6 @@ _TYPES = {
 }  # fmt: skip
 _OF_PEOPLE = frozenset({"person", "business", "plans", "goods", "stays", "optout", "complaint", "challenge"})
 _STATEMENT_CHARS = 600
-_GREETING_CHARS = 34
-_NAME_CHARS = 16
-_SENTENCE = re.compile(r"(?<!\d)[.!?;।]+(?:\s|$)|(?<=[^\x00-\x7f])\.")
 _STOP = re.compile(r"[.!;:]\s")
 _QUESTION = re.compile("[?؟¿՞⸮]+")
 _ASIDE_WORDS = 7
@@ -72,31 +66,15 @@ def _weigh(reading: Reading) -> _Weighed:
     unseen = facts.null_path or facts.to_return_path  # signs that people's mail does not bear
     if facts.person or (facts.listed and not (facts.answer or facts.generated or facts.to_return_path)):
         return _Weighed(0)
-    notice = bool(says.keys() & _NOTICES)
-    title = bool(titled.keys() & TITLES - {"auto"})
-    says_so = "auto" in says or ("auto" in titled and not reading.subject.rstrip().endswith("?"))
-    aside = sum(label in says for label in _ASIDES) - ("until" in says and notice and not (unseen or _leads(reading)))
-    points = (
-        6 * facts.answer + facts.generated + facts.suppresses + 2 * unseen
-        + (4 if says_so and "auto" in titled else 1 if "auto_re" in titled else 0) + 3 * ("auto" in says)
-        + 2 * notice + _titled_points(reading, notice)
-        + (bool(says.keys() & _INSTITUTIONAL) or min(aside, 1 if notice else 2))
-        + ("hint" in says and not notice and (unseen or facts.generated or reading.own_title))
-        - 2 * (facts.bulk and not notice and "auto" not in titled)
-    )  # fmt: skip
+    notice = look(reading)
+    title = _is_titled(reading)
+    titled_auto = "auto" in titled and not reading.subject.rstrip().endswith("?")
     # Nobody but a program knows the address; what it says is a notice, if only in words that no rule has.
     alone = facts.to_token and _plain_statement(reading)
-    points += alone + (notice and _nothing_else(reading))
-    hinted = facts.generated or aside > (not reading.own_title) or "hint" in says
-    programs = alone or (unseen and hinted and "stays" not in says)
-    if not (notice or title or says_so or facts.answer or programs):
-        return _Weighed(min(points, ENOUGH - 1))
-    # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
-    answers = title or says.keys() & _NOTICES - {"unmonitored"} or "auto" in titled or not reading.own_title
-    if not (answers or unseen or facts.answer or facts.suppresses or _only_a_notice(reading)):
-        return _Weighed(min(points, ENOUGH - 1), "it is no answer")
-    if points < 6 and not (unseen or facts.generated or says_so) and not _only_a_notice(reading):
-        return _Weighed(min(points, ENOUGH - 1), "it says more than a notice")
+    # A lone word such as "leave" is a notice where somebody else is named, or it is said until when.
+    hinted = "hint" in says and not notice.stated
+    stays = "stays" in says or (notice.stated and notice.asides == ("until" in says) and not (unseen or notice.leads))
+    asides = 0 if stays else min(notice.asides, 1 if notice.stated else 2)
     against = [
         why
         for why, true in (
@@ -106,30 +84,47 @@ def _weigh(reading: Reading) -> _Weighed:
         )
         if true
     ]
-    return _Weighed(points - len(against) * (1 if unseen and notice else 3), " and ".join(against))
+    points = (
+        6 * facts.answer + facts.generated + facts.suppresses + 2 * unseen + alone
+        + (4 if titled_auto else 1 if "auto_re" in titled else 0) + 3 * ("auto" in says)
+        + 2 * notice.stated + _titled_points(reading, notice, title)
+        + (bool(says.keys() & _INSTITUTIONAL) or asides)
+        + (notice.stated and notice.leads and notice.only and not stays and not against)
+        + (hinted and (unseen or facts.generated or reading.own_title or (notice.leads and notice.asides > 1)))
+        - 2 * (facts.bulk and not notice.stated and "auto" not in titled)
+    )  # fmt: skip
+    programs = alone or (unseen and not stays and (facts.generated or hinted or asides > (not reading.own_title)))
+    says_so = "auto" in says or titled_auto
+    if not (notice.stated or title or says_so or facts.answer or programs or (hinted and notice.leads)):
+        return _Weighed(min(points, ENOUGH - 1))
+    # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
+    covered = notice.covers(title and reading.own_title)
+    answers = title or says.keys() & NOTICES - {"unmonitored"} or "auto" in titled or not reading.own_title
+    if not (answers or unseen or facts.answer or facts.suppresses or covered):
+        return _Weighed(min(points, ENOUGH - 1), "it is no answer")
+    if points < 6 and not (unseen or facts.generated or says_so or covered):
+        return _Weighed(min(points, ENOUGH - 1), "it says more than a notice")
+    return _Weighed(points - len(against) * (1 if unseen and notice.stated else 3), " and ".join(against))
+
+
+def _is_titled(reading: Reading) -> bool:
+    """Tell whether the subject is a notice's, by the lists of titles or, where the sender chose it, by what it says."""
+    if reading.titled.keys() & TITLES - {"auto"}:
+        return True
+    return reading.own_title and bool(book().read(reading.subject, None).keys() & NOTICES)
+
+
+def _titled_points(reading: Reading, notice: Notice, title: bool) -> int:
+    """One for a title as notices have; two where the sender chose it and the text is about the same."""
+    if not title:
+        return 0
+    return 2 if reading.own_title and (notice.stated or reading.says.keys() & {"until", "promise"}) else 1
 
 
 def _plain_statement(reading: Reading) -> bool:
     """Tell whether it states something, shortly, and neither asks nor wants anything of us."""
     wishes = _OF_PEOPLE & (reading.says.keys() | reading.titled.keys())
     return bool(reading.text) and reading.short(_STATEMENT_CHARS) and not wishes and not _asks(reading)
-
-
-def _leads(reading: Reading) -> bool:
-    """Tell whether the text begins with the notice, as programs do; people come to it on their way to something."""
-    starts = [hit.start for label in _NOTICES if (hit := reading.says.get(label)) is not None]
-    before = reading.text[: min(starts, default=0)].strip()
-    if not before:
-        return bool(starts)
-    words = [word for word in before.split() if word.strip(",;:.!") not in book().polite]
-    return len(" ".join(words)) <= _NAME_CHARS or bool(book().read(before, reading.tongues).keys() & _EXPLAINED)
-
-
-def _titled_points(reading: Reading, notice: bool) -> int:
-    """One for a title as notices have; two where the sender chose it and the text is about the same."""
-    if not reading.titled.keys() & TITLES - {"auto"}:
-        return 0
-    return 2 if reading.own_title and (notice or reading.says.keys() & {"until", "promise"}) else 1
 
 
 def _asks(reading: Reading) -> bool:
@@ -145,52 +140,14 @@ def _personal(reading: Reading) -> bool:
     if reading.says.keys() & {"person", "plans"} or "business" not in reading.says:
         return bool(reading.says.keys() & {"person", "plans"})
     at = reading.says["business"].start
-    start = max((m.end() for m in _SENTENCE.finditer(reading.text) if m.end() <= at), default=0)
-    sentence = _SENTENCE.split(reading.text[start:])[0]
+    start = max((m.end() for m in SENTENCE.finditer(reading.text) if m.end() <= at), default=0)
+    sentence = SENTENCE.split(reading.text[start:])[0]
     return "instead" not in book().read(sentence, reading.tongues)
 
 
 def _returns(reading: Reading) -> str | None:
     date, year = reading.message.headers.get("date"), reading.context.received_year
     return returns_on(reading.text, date, year, reading.tongues)
-
-
-def _only_a_notice(reading: Reading) -> bool:
-    """Tell whether each sentence is part of a notice, or short enough for a greeting, a farewell or a name.
-
-    Under a title of a notice, half of them are enough: what else would the letter be about?
-    """
-    rules = book()
-    parts = others = 0
-    for sentence in _SENTENCE.split(reading.text)[:30]:
-        words = [word for word in sentence.strip(" ,;:-").split() if word.strip(",;:.!") not in rules.polite]
-        if len(" ".join(words)) <= _GREETING_CHARS:
-            continue
-        if "@" in sentence or rules.read(sentence, reading.tongues).keys() & _EXPLAINED:
-            parts += 1
-        else:
-            others += 1
-    titled = reading.own_title and bool(reading.titled.keys() & TITLES)
-    return others == 0 or (titled and others <= parts + 1) or (others == 1 and parts > 1)
-
-
-def _nothing_else(reading: Reading) -> bool:
-    """Tell whether it begins with the notice of an absence or a farewell and says nothing beside it.
-
-    Even if a person wrote it, nobody has to answer it.
-    """
-    if not reading.says.keys() & _TO_BE_TOLD or "stays" in reading.says or not _leads(reading):
-        return False
-    if _asks(reading) or _personal(reading):
-        return False
-    rules = book()
-    for sentence in _SENTENCE.split(reading.text)[:30]:
-        words = [word for word in sentence.strip(" ,;:-").split() if word.strip(",;:.!") not in rules.polite]
-        rest = " ".join(words)
-        said = rules.read(sentence, reading.tongues).keys() & _EXPLAINED or "@" in sentence
-        if not said and (len(rest) > _NAME_CHARS or any(c.isdigit() for c in rest)):
-            return False
-    return True
 
 
 def _type(reading: Reading) -> AutoReplyType:

@@ -43,10 +43,15 @@ _TITLE_OF_ANSWER = re.compile(f"^{REPLIES}")
 _MANY = 5
 
 
-def mail(reading: Reading) -> Judgement | None:
-    """Other's mail: calendar, lists, mailers, advertising."""
+def calendar(reading: Reading) -> Judgement | None:
+    """Invitations and answers to them, RFC 5546: calendars read them, whatever their words."""
     if any(p.content_type == "text/calendar" for p in reading.message.walk()):
         return Judgement(Kind.OTHER, 0.85, evidence=(Evidence("other.calendar", "", -1, "text/calendar"),))
+    return None
+
+
+def mail(reading: Reading) -> Judgement | None:
+    """What lists and mailers send, and advertising."""
     if reading.traits.listed or reading.traits.bulk:
         return Judgement(Kind.OTHER, 0.8, evidence=reading.traits.evidence)
     if sure(reading):

@@ -28,7 +28,7 @@ def judge(message: Message, context: Context) -> Judgement:
     """Decide. Pure; bounded by `reading.MAX_TEXT_CHARS` and the bounds of the message's own parts."""
     reading = Reading(message, context)
     for decide in (
-        _challenge, _form, machines.report, wishes.unsubscribe_address, wishes.complaint, wishes.opt_out,
+        bulk.calendar, _challenge, _form, machines.report, wishes.unsubscribe_address, wishes.complaint, wishes.opt_out,
         automatic.answer, machines.notice, bulk.mail,
     ):  # fmt: skip
         judgement = decide(reading)

@@ -1,0 +1,88 @@
+"""How much of a text is a notice: that somebody is away or gone, that a mailbox has moved, that a message arrived.
+
+A text is looked at sentence by sentence. Parts of a notice say its matter (`NOTICES`) or what notices say beside it
+(`ASIDES`: until when, whom to ask instead, when an answer comes). Greetings, farewells and names are neither.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from classifier.texts.book import book
+from classifier.texts.reading import Reading
+
+NOTICES = frozenset({"left", "left3", "moved", "absence", "absence3", "ticket", "unmonitored"})
+ASIDES = ("support", "until", "instead", "promise")
+_PARTS = NOTICES | {"auto", "hint", *ASIDES}
+_NOT_OF_ONESELF = frozenset({"absence3"})  # "my husband is away" begins no notice
+_BEFORE = frozenset({"support", "ticket", "auto"})  # "Thank you for your mail." stands before the notice
+_GREETING_CHARS = 34
+_NAME_CHARS = 16
+_PREFIX_CHARS = 60
+_SENTENCES = 30
+SENTENCE = re.compile(r"(?<!\d)[.!?;।]+(?:\s|$)|(?<=[^\x00-\x7f])\.")
+_CONTACT = re.compile(
+    r"[^\s@<>()]{1,64}@[^\s@<>()]{1,100}|(?<![\w.,/-])\+?\(?\d(?:[ \-./()]{0,2}\d){6,11}(?![\d,]|[.\-/ ]\d)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What was seen.
+
+    `stated`: it says a notice's matter; `leads`: it begins with it; `contact`: it names an address or a telephone
+    number; `asides`: how many of `ASIDES`; `parts`, `others`: sentences that belong to a notice, and do not; `only`:
+    nothing stands beside it, not even a few words.
+    """
+
+    stated: bool
+    leads: bool
+    contact: bool
+    asides: int
+    parts: int
+    others: int
+    only: bool
+
+    def covers(self, titled: bool) -> bool:
+        """Tell whether it is about nothing else; one sentence more is borne where much speaks for a notice.
+
+        Under a title of a notice half of the sentences are enough: what else would the letter be about?
+        """
+        if self.others == 0 or (titled and self.others <= self.parts + 1):
+            return True
+        return self.others == 1 and (self.parts > 1 or (self.leads and self.contact))
+
+
+def look(reading: Reading) -> Notice:
+    """Look at the new text's first sentences."""
+    rules = book()
+    contact = bool(_CONTACT.search(reading.text))
+    parts = others = 0
+    only, leads, begun = True, False, False
+    for sentence in SENTENCE.split(reading.text)[:_SENTENCES]:
+        words = [word for word in sentence.strip(" ,;:-").split() if word.strip(",;:.!") not in rules.polite]
+        rest = " ".join(words)
+        if not rest:
+            continue
+        said = rules.read(sentence, reading.tongues)
+        is_part = bool(said.keys() & _PARTS) or bool(_CONTACT.search(sentence))
+        if not begun and (is_part or len(rest) > _NAME_CHARS) and not (said.keys() & _PARTS and said.keys() <= _BEFORE):
+            begun = True
+            told = said.keys() & NOTICES if reading.says.keys() & NOTICES else said.keys() & {"hint"}
+            starts = [said[label].start for label in told - _NOT_OF_ONESELF if label != "moved" or contact]
+            leads = bool(starts) and min(starts) <= _PREFIX_CHARS
+        if is_part:
+            parts += 1
+            continue
+        only = only and len(rest) <= _NAME_CHARS and not any(c.isdigit() for c in rest)
+        others += len(rest) > _GREETING_CHARS
+    return Notice(
+        stated=bool(reading.says.keys() & NOTICES),
+        leads=leads,
+        contact=contact,
+        asides=sum(label in reading.says for label in ASIDES) + (contact and "instead" not in reading.says),
+        parts=parts,
+        others=others,
+        only=only,
+    )
