@@ -5,6 +5,7 @@
     /status    what `bouncetap status --json` prints, less the addresses in handlers' replies
     /metrics   every part's metrics, in Prometheus' text format, and `bouncetap_up{part=...}`
 
+Bounded: so many connections at once, each for so long at most; nobody can keep the health checks out by silence.
 The parts are asked over their control sockets, each for at most ASK_TIMEOUT_S: a frozen part is shown as down.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bouncetap.config import Config
 from bouncetap.config.values import split_host_port
@@ -28,6 +30,8 @@ from bouncetap.control import PARTS, Unreachable, ask
 from bouncetap.logs import redact_text
 
 ASK_TIMEOUT_S = 1.0
+CONNECTIONS = 50
+CONNECTION_S = 10.0
 Answer = tuple[int, str, str]  # status code, content type, body
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 log = structlog.get_logger("shell")
@@ -45,6 +49,20 @@ def start_http(config: Config) -> HttpServer | None:
         log.error("http_not_started", listen=config["http.listen"], error=reason)
         return None
     return server
+
+
+class _Impatient(H11Protocol):
+    """Ends each connection after CONNECTION_S, but for an answer that is being written; its peer may open another."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self.loop.call_later(CONNECTION_S, self._end)
+
+    def _end(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.loop.call_later(CONNECTION_S, self._end)
+        else:
+            self.transport.close()
 
 
 class HttpServer:
@@ -71,9 +89,9 @@ class HttpServer:
                 interface="asgi3",
                 proxy_headers=False,
                 timeout_graceful_shutdown=1,
-                limit_concurrency=50,
+                limit_concurrency=CONNECTIONS,
                 loop="asyncio",
-                http="h11",
+                http=_Impatient,
                 ws="none",
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import stat
 import urllib.error
 import urllib.request
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from bouncetap.control import ControlServer, Unreachable, ask, socket_path
-from bouncetap.http import HttpServer
+from bouncetap.http import CONNECTIONS, HttpServer
 
 
 class Part:
@@ -116,3 +117,18 @@ async def test_health_and_metrics(tmp_path: Path) -> None:
     finally:
         await asyncio.to_thread(http.stop)
         await server.stop()
+
+
+async def test_silent_connections_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bouncetap.http.CONNECTION_S", 0.5)
+    http = HttpServer("127.0.0.1:0", tmp_path)
+    http.start()
+    silent = [socket.create_connection(http.address) for _ in range(CONNECTIONS + 10)]
+    silent[0].sendall(b"GET /livez HTTP/1.1\r\nHost: half of a request")
+    try:
+        while (await asyncio.to_thread(fetch, http, "/livez"))[0] != 200:  # noqa: ASYNC110  # the other side's time
+            await asyncio.sleep(0.05)
+    finally:
+        for connection in silent:
+            connection.close()
+        await asyncio.to_thread(http.stop)
