@@ -32,6 +32,18 @@ _AGAINST = {
 }
 
 
+_STATED = "dsn.field."  # evidence that is a report's own field
+# The order of the tests (classifier.classify), each with how the rules begin that let it decide.
+_TESTS = (
+    ("a feedback report about our mail", ("arf.",)),
+    ("a disposition notification", ("mdn.",)),
+    ("a delivery-status part or its fields", ("dsn.",)),
+    ("a mail system's notice in words", ("ndr.", "forged.")),
+    ("a second opinion by flufl.bounce", ("flufl.",)),
+    ("header fields, addresses and words of programs and people", ()),
+)
+
+
 def explain(verdict: Verdict) -> str:
     """Several lines of text; addresses and quotes are shown as they are."""
     return "\n".join(_lines(verdict))
@@ -50,10 +62,7 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         facts += [f"back on {reply.returns_on}"] if reply.returns_on else []
         facts += [f"new address {reply.new_address}"] if reply.new_address else []
         yield f"The automatic reply says: {', '.join(facts)}."
-    for recipient in verdict.recipients[:SHOWN_RECIPIENTS]:
-        yield from _recipient(recipient)
-    if len(verdict.recipients) > SHOWN_RECIPIENTS:
-        yield f"... and {len(verdict.recipients) - SHOWN_RECIPIENTS} more recipients."
+    yield from _tests(verdict)
     told = {item for recipient in verdict.recipients[:SHOWN_RECIPIENTS] for item in recipient.evidence}
     general = [item for item in verdict.evidence if item not in told]
     if general:
@@ -62,6 +71,21 @@ def _lines(verdict: Verdict) -> Iterator[str]:
     if verdict.alternatives:
         yield "What it could have been, and why not:"
         yield from (f"  {kind}: {why}" for kind, why in verdict.alternatives)
+    for recipient in verdict.recipients[:SHOWN_RECIPIENTS]:
+        yield from _recipient(recipient)
+    if len(verdict.recipients) > SHOWN_RECIPIENTS:
+        yield f"... and {len(verdict.recipients) - SHOWN_RECIPIENTS} more recipients."
+
+
+def _tests(verdict: Verdict) -> Iterator[str]:
+    """Which test decided, and which found nothing before it."""
+    rules = [item.rule for item in verdict.evidence]
+    decided = next((i for i, (_, own) in enumerate(_TESTS) if own and any(r.startswith(own) for r in rules)), None)
+    last = len(_TESTS) - 1 if decided is None else decided
+    passed = [name for name, _ in _TESTS[:last] if decided is not None or not name.startswith("a second")]
+    yield f"Decided by: {_TESTS[last][0]}." + (
+        f" Looked for before, and not there: {'; '.join(passed)}." if passed else ""
+    )
 
 
 def _recipient(recipient: Recipient) -> Iterator[str]:
@@ -76,13 +100,19 @@ def _recipient(recipient: Recipient) -> Iterator[str]:
     if recipient.counts_against:
         parts.append(_AGAINST[recipient.counts_against])
     yield f"{who}: {'; '.join(parts)}" if parts else who
-    yield from (f"  {_quoted(item)}" for item in recipient.evidence)
+    yield from (f"  stated: “{_line(item.text)}”" for item in recipient.evidence if item.rule.startswith(_STATED))
+    yield from (f"  why: {_quoted(item)}" for item in recipient.evidence if not item.rule.startswith(_STATED))
+    yield from (f"  not: {reason}, for which less speaks ({_line(why)})" for reason, why in recipient.alternatives)
 
 
 def _quoted(item: Evidence) -> str:
     where = f" in part {item.part}" if item.part else ""
-    quote = " ".join(item.text.split())
+    quote = _line(item.text)
     return f"rule {item.rule}{where}" + (f": “{quote}”" if quote else "")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _percent(confidence: float) -> str:

@@ -85,6 +85,7 @@ def _explained(person: Recipient, case: Case, report: Report, prose: str) -> Rec
         final=final,
         confidence=min(finding.confidence, report.confidence),
         evidence=person.evidence + finding.evidence,
+        alternatives=finding.alternatives,
     )
 
 

@@ -172,6 +172,7 @@ class Recipient:
     final: bool | None = None
     confidence: float = 0.5
     evidence: tuple[Evidence, ...] = ()
+    alternatives: tuple[tuple[Reason, str], ...] = ()  # reasons that lost, and what spoke for them, for --explain
 
 
 @dataclass(frozen=True, slots=True)

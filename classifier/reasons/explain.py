@@ -30,6 +30,7 @@ from classifier.rulebook import Hit
 from classifier.verdict import REASONS, Evidence, Reason
 
 RECEIVER, TEXT, PROSE, CODE, VAGUE_TEXT, VAGUE_CODE = 5, 4, 3, 2, 1, 0
+_LOST_SHOWN = 3
 VAGUE_RANK = 30  # rules ranked below state no cause
 OWN_RANK = 75  # receivers' rules ranked below are phrases that others use as well
 
@@ -131,7 +132,18 @@ def explain(facts: Facts) -> Finding:
         found.append(_UNTOLD_DELAY)
     best = max(found, key=lambda c: c.weight, default=None)
     best = _by_stage(_weighed(best, found), codes.stage, status, reply)
-    return _finding(facts, best, status, reply, action)
+    return replace(_finding(facts, best, status, reply, action), alternatives=_lost(best, found))
+
+
+def _lost(best: _Candidate | None, found: list[_Candidate]) -> tuple[tuple[Reason, str], ...]:
+    """The other reasons that something spoke for, with what spoke for each; for people who ask why."""
+    if best is None or len(found) < 2:
+        return ()
+    others: dict[Reason, str] = {}
+    for candidate in sorted(found, key=lambda c: c.weight, reverse=True):
+        if candidate.reason is not best.reason and candidate.reason is not Reason.UNKNOWN:
+            others.setdefault(candidate.reason, f"{candidate.evidence.rule}: {candidate.evidence.text[:80]}")
+    return tuple(others.items())[:_LOST_SHOWN]
 
 
 def _weighed(best: _Candidate | None, found: list[_Candidate]) -> _Candidate | None:

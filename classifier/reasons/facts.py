@@ -37,7 +37,8 @@ class Finding:
 
     `status` is the most specific enhanced code (RFC 3463) and `status_derived` says that it was inferred from the
     reason; `reply_code` the SMTP reply's; `confidence` a probability in 0..1 that `reason` is right, calibrated on
-    labelled mail (docs/classifier.md); `final` is True when no more tries follow, None when nothing tells.
+    labelled mail (docs/classifier.md); `final` is True when no more tries follow, None when nothing tells;
+    `alternatives` are the reasons that lost, each with its rule and what that found, the strongest first.
     """
 
     reason: Reason
@@ -49,3 +50,4 @@ class Finding:
     confidence: float = 0.3
     evidence: tuple[Evidence, ...] = ()
     final: bool | None = None
+    alternatives: tuple[tuple[Reason, str], ...] = ()
