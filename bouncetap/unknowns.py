@@ -1,8 +1,9 @@
 """`bouncetap unknowns`: what no rule explains, clustered by masked template, with a proposed rule for each.
 
-A text is masked (addresses, hosts, numbers, ids become placeholders), so that the same sentence about a thousand
-recipients is one template. Clusters come largest first; each shows one example, how many messages it stands for,
-and a rule skeleton in the format of `classifier/rules/reasons/*.toml`, to be finished by a person.
+A refusal is masked as the rules see it (links, addresses, hosts and IP addresses become words), and numbers and ids go
+too, so that the same sentence about a thousand recipients is one template. Clusters come largest first; each shows its
+text, how many it stands for, and a rule that can be pasted into a file of `classifier/rules/reasons/`: it loads and
+finds the text as it is; what is left to a person is its name, its reason, and a counter-example.
 """
 
 from __future__ import annotations
@@ -19,23 +20,25 @@ from bouncetap.config.for_store import store_settings
 from bouncetap.config.values import parse_duration
 from bouncetap.messages import messages
 from classifier import Context, classify
+from classifier.reasons.text import Text
 from classifier.verdict import Kind, Reason, Verdict
-from store.export import verdicts
+from store.export import Selection, whole
 
-TEMPLATE_CHARACTERS = 160
-_MASKS = (
-    (re.compile(r"https?://\S+"), "<url>"),
-    (re.compile(r"[^\s<>\"'()\[\]]+@[^\s<>\"'()\[\]]+"), "<address>"),
-    (re.compile(r"\b(?:[0-9a-f]{1,4}:){3,}[0-9a-f:]*|\b\d{1,3}(?:\.\d{1,3}){3}\b", re.IGNORECASE), "<ip>"),
-    (re.compile(r"\b(?:[a-z0-9-]+\.)+[a-z]{2,}\b", re.IGNORECASE), "<host>"),
-    (re.compile(r"\b(?=\w*\d)[\w-]{6,}\b"), "<id>"),
-    (re.compile(r"\d+"), "<n>"),
-)
+SAMPLE_CHARACTERS = 300
+PATTERN_WORDS = 10
+NO_TEXT = "(no diagnostic text)"
+_FAILURES = (Kind.BOUNCE, Kind.DELAY)
+_MASKED = frozenset({"url", "addr", "ip", "host"})
+_VARYING = re.compile(r"\S*\d\S*")  # numbers, codes, ids
+_SPECIAL = re.compile(r"[\\.+*?()\[\]{}|^$]")
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Messages whose unexplained text has the same template. `examples` are up to three of their names or ids."""
+    """Recipients whose unexplained refusals have the same template. `examples` are up to three messages, by name or id.
+
+    `sample` is one of the refusals as it stood, on one line, without unprintable characters.
+    """
 
     template: str
     count: int
@@ -44,66 +47,95 @@ class Cluster:
 
 
 def mask(text: str) -> str:
-    """The template of a text: what varies from message to message is replaced, white space folded."""
-    for pattern, placeholder in _MASKS:
-        text = pattern.sub(placeholder, text)
-    return " ".join(text.split())[:TEMPLATE_CHARACTERS].lower()
+    """The template of a text: as rules see it, with "*" for what has a digit."""
+    return _VARYING.sub("*", Text(text, SAMPLE_CHARACTERS).masked).strip()
 
 
-def cluster_paths(paths: Iterable[Path], context: object) -> list[Cluster]:
+def cluster_paths(paths: Iterable[Path], context: Context) -> list[Cluster]:
     """Clusters over files, classified now."""
-    assert isinstance(context, Context)
     sources = messages(str(path) for path in paths)
     return _cluster((s.name, text) for s in sources for text in _unexplained(classify(s.raw, context)))
 
 
 def cluster_quarantine(config: Config, since: str) -> list[Cluster]:
     """Clusters over what is in the quarantine and younger than `since` ("30d"); from the stored verdicts."""
-    oldest = time.time() - parse_duration(since)
-    rows = (row for row in verdicts(store_settings(config)) if row.get("received_s", oldest) >= oldest)
+    oldest = int((time.time() - parse_duration(since)) * 1e9)
+    selection = Selection(kinds=tuple(_FAILURES), since_ns=oldest)
+    found = whole(store_settings(config), selection, lambda row: any(map(_is_unknown, row["recipients"])))
     return _cluster(
-        (row["id"], recipient.get("diagnostic") or "(no diagnostic text)")
-        for row in rows
-        for recipient in row.get("recipients", ())
-        if row["kind"] in {Kind.BOUNCE, Kind.DELAY} and recipient.get("reason") == Reason.UNKNOWN
+        (verdict["id"], person.get("diagnostic") or NO_TEXT)
+        for verdict in found
+        for person in verdict["recipients"]
+        if _is_unknown(person)
     )
 
 
+def _is_unknown(person: dict[str, object]) -> bool:
+    return person.get("reason") == Reason.UNKNOWN
+
+
 def _unexplained(verdict: Verdict) -> list[str]:
-    if verdict.kind not in {Kind.BOUNCE, Kind.DELAY}:
+    if verdict.kind not in _FAILURES:
         return []
-    return [r.diagnostic or "(no diagnostic text)" for r in verdict.recipients if r.reason is Reason.UNKNOWN]
+    return [r.diagnostic or NO_TEXT for r in verdict.recipients if r.reason is Reason.UNKNOWN]
 
 
 def _cluster(texts: Iterable[tuple[str, str]]) -> list[Cluster]:
     counts: Counter[str] = Counter()
-    names: dict[str, list[str]] = {}
+    names: dict[str, dict[str, None]] = {}
     samples: dict[str, str] = {}
     for name, text in texts:
-        template = mask(text)
+        sample = "".join(c for c in " ".join(text.split()) if c.isprintable())[:SAMPLE_CHARACTERS]
+        template = mask(sample)
         counts[template] += 1
-        samples.setdefault(template, " ".join(text.split())[:300])
-        if len(names.setdefault(template, [])) < 3:
-            names[template].append(name)
-    return [Cluster(t, n, tuple(names[t]), samples[t]) for t, n in counts.most_common()]
+        samples.setdefault(template, sample)
+        names.setdefault(template, {}).setdefault(name)
+    return [Cluster(t, n, tuple(names[t])[:3], samples[t]) for t, n in counts.most_common()]
 
 
 def report(clusters: list[Cluster], limit: int) -> str:
-    """The clusters as text, largest first, each with a rule skeleton."""
+    """The clusters as text, largest first, each with a rule."""
     if not clusters:
         return "nothing: every failure has a reason"
-    shown = [_shown(number, cluster) for number, cluster in enumerate(clusters[:limit], 1)]
     total = sum(cluster.count for cluster in clusters)
-    return f"{total} recipients without a reason, {len(clusters)} templates\n\n" + "\n\n".join(shown)
+    head = f"{total} recipients without a reason, {len(clusters)} templates"
+    return "\n\n".join([head, *(_shown(n, cluster) for n, cluster in enumerate(clusters[:limit], 1))])
 
 
 def _shown(number: int, cluster: Cluster) -> str:
-    pattern = r"\W+".join(
-        re.escape(word) for word in re.findall(r"[^\W_]+", re.sub(r"<\w+>", " ", cluster.template))[:6]
-    )
-    sample = cluster.sample.replace("'''", "''")
+    head = f"# {number}. {cluster.count} x {cluster.template}\n#    e.g. {', '.join(cluster.examples)}"
+    return f"{head}\n{rule(cluster, number)}"
+
+
+def rule(cluster: Cluster, number: int) -> str:
+    """A rule for `classifier/rules/reasons/text_*.toml` that finds the cluster's text; a remark where none can be."""
+    pattern = _pattern(cluster.sample)
+    if not pattern:
+        return "# no words to make a rule of"
     return (
-        f"{number}. {cluster.count} x {cluster.template}\n   e.g. {', '.join(cluster.examples)}\n"
-        f'   [[rule]]\n   id = "text.REASON.NAME"\n   reason = "REASON"\n   patterns = [\'{pattern}\']\n'
-        f"   example = '''{sample}'''\n   counter_example = \"\""
+        "[[rule]]\n"
+        f'id = "text.unknown.new{number}"  # text.REASON.NAME; ids are stable\n'
+        f'reason = "{Reason.UNKNOWN}"  # one of docs/taxonomy.md\n'
+        f"patterns = [{_literal(pattern)}]  # shorten it to what tells the reason\n"
+        f"example = {_literal(cluster.sample)}\n"
+        "counter_example = '250 message accepted for delivery'  # something close that means another reason\n"
     )
+
+
+def _pattern(sample: str) -> str:
+    """The longest run of plain words of a text as rules see it, as an RE2 pattern."""
+    runs: list[list[str]] = [[]]
+    for word in Text(sample, SAMPLE_CHARACTERS).masked.split(" "):
+        if word in _MASKED or not any(c.isalpha() for c in word) or _VARYING.fullmatch(word):
+            runs.append([])
+        else:
+            runs[-1].append(word)
+    words = max(runs, key=lambda run: sum(map(len, run)))[:PATTERN_WORDS]
+    return _SPECIAL.sub(r"\\\g<0>", " ".join(words))
+
+
+def _literal(text: str) -> str:
+    """A TOML string that holds the text as it is (TOML 1.0: literal strings know no escapes)."""
+    if "'" not in text:
+        return f"'{text}'"
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -125,6 +125,20 @@ def verdicts(settings: StoreSettings) -> Iterator[dict[str, Any]]:
         quarantine.close()
 
 
+def whole(
+    settings: StoreSettings, selection: Selection, wanted: Callable[[dict[str, Any]], bool]
+) -> Iterator[dict[str, Any]]:
+    """The whole verdicts, with `id`, of those messages whose index row is wanted, oldest first."""
+    quarantine = Quarantine.open(settings)
+    try:
+        for page in pages(quarantine, selection):
+            rows = {row["position"]: row for row in page.rows if wanted(row)}
+            for pk, verdict in _verdicts(quarantine, rows):
+                yield {**verdict, "id": rows[pk]["id"]}
+    finally:
+        quarantine.close()
+
+
 def _harmless(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

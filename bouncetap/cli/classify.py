@@ -6,14 +6,18 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bouncetap.cli.options import loaded, takes_config
 from bouncetap.messages import Source, messages
 
+if TYPE_CHECKING:
+    from classifier import Context
 
-def _context() -> object:
+
+def _context() -> Context:
     from bouncetap.config.for_store import patterns
     from classifier import Context
 
@@ -34,7 +38,7 @@ def classify(jsonl: bool, explain: bool, paths: tuple[str, ...]) -> None:
         raise click.UsageError("--jsonl and --explain exclude each other")
     context = _context()
     for source in _readable(paths):
-        verdict = verdict_of(source.raw, context)  # type: ignore[arg-type]
+        verdict = verdict_of(source.raw, context)
         if explain:
             click.echo(f"{source.name}\n{in_words(verdict)}\n")
         else:

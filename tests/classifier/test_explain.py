@@ -16,6 +16,7 @@ from classifier.verdict import (
     Verdict,
     unparsable,
 )
+from tests.support import hostile
 from tests.support.letters import letter
 
 
@@ -44,6 +45,21 @@ def test_a_bounce_tells_whom_it_counts_against() -> None:
     assert "counts against the recipient" in told
     assert told.count("text.mailbox_full in part 2: “quota exceeded”") == 1
     assert "forged or misdirected" in told
+
+
+def test_the_test_that_decided_is_named_with_those_before_it() -> None:
+    told = explain(classify(letter("Where is my order 4711?")))
+    assert "Decided by: header fields, addresses and words" in told
+    assert "a feedback report about our mail;" in told
+    told = explain(Verdict(Kind.COMPLAINT, 0.99, "0" * 64, evidence=(Evidence("arf.feedback-type", "2"),)))
+    assert "Decided by: a feedback report about our mail.\n" in told
+
+
+def test_reasons_that_lost_are_named() -> None:
+    told = explain(classify(hostile.report(1, b"550 5.1.1 message rejected as spam")))
+    assert "spam_content, category block" in told
+    assert "  not: bad_mailbox, for which less speaks (code.x.1.1: 5.1.1)" in told
+    assert "  stated: “Action: failed”" in told
 
 
 def test_many_recipients_are_cut_and_counted() -> None:

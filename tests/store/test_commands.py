@@ -187,6 +187,18 @@ def test_pages_and_verdicts(state: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert rows[0]["folder"] == HARD
 
 
+def test_unknowns_of_the_quarantine(state: Path) -> None:
+    odd = bounce().replace(b"5.1.1 User unknown", b"5.0.0 Qwzx plonk").replace(b"5.1.1", b"5.0.0")
+    odd = odd.replace(b"The mailbox gone@example.org does not exist.", b"Sorry.")
+    old = make_entry(odd.replace(b"plonk", b"bonk"), received_ns=time.time_ns() - 40 * int(DAY_S * 1e9))
+    fill(state, make_entry(), make_entry(odd), make_entry(odd), old)
+    shown = command(state, "unknowns").stdout.decode()
+    assert shown.startswith("2 recipients without a reason, 1 templates")
+    assert "# 1. 2 x * * qwzx plonk" in shown
+    assert "bonk" not in shown
+    assert "3 recipients" in command(state, "unknowns", "--since", "60d").stdout.decode()
+
+
 @pytest.mark.parametrize("wire", [ODD, b".\r\n..\r\n", b"", b"\r\n"])
 def test_stuffing_is_undone_by_unstuffing(wire: bytes) -> None:
     assert unstuffed(lookup.stuffed(unstuffed(wire))) == unstuffed(wire)
