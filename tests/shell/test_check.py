@@ -67,7 +67,8 @@ async def test_tls_and_login_as_configured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "shown"),
     [({"rcpt": b"550 5.1.1 no\r\n"}, "550 5.1.1 no   <-- refused"),
-     ({"mail": b"530 login first\r\n"}, "530 login first"), ({"greeting": b"554 go away\r\n"}, "go away"), ({"rcpt": RESET}, "")],
+     ({"mail": b"530 login first\r\n"}, "530 login first"),
+     ({"greeting": b"554 go away\r\n"}, "go away"), ({"rcpt": RESET}, "")],
     ids=["rcpt", "mail", "greeting", "reset"],
 )  # fmt: skip
 async def test_a_handler_that_would_not_take_a_bounce(tmp_path: Path, script: dict[str, Any], shown: str) -> None:
