@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from store import segments as files
 from store.entries import chunks
-from store.index import Index
+from store.index import Index, IndexUnusable
 from store.migrations import upgrade_index
 from store.schema import messages, segments
 from store.segments import DamagedFrame, Frame, Place
@@ -43,12 +44,16 @@ class Quarantine:
 
     @classmethod
     def open(cls, settings: StoreSettings) -> Quarantine:
-        """Create it if need be. Raises IndexUnusable, OSError, SQLAlchemyError."""
+        """Create it if need be. Raises IndexUnusable, OSError."""
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         index = Index(settings.index_url)
         try:
             upgrade_index(index)
             ensure_folders(index, settings.state_dir)
+        except SQLAlchemyError as error:
+            index.close()
+            # SQLAlchemy's own text has several lines.
+            raise IndexUnusable(f"index {index.engine.url}: {getattr(error, 'orig', None) or error}") from error
         except BaseException:
             index.close()
             raise

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from bouncetap.cli.options import loaded, table, takes_config
+from bouncetap.cli.quarantine import opened_quarantine
 
 if TYPE_CHECKING:
     from store.accounts import Accounts
 
 
-def _accounts() -> Accounts:
-    from bouncetap.config.for_store import store_settings
+@contextmanager
+def _accounts() -> Iterator[Accounts]:
+    """The accounts of the quarantine, which is created if need be."""
     from store.accounts import Accounts
 
-    return Accounts.open(store_settings(loaded(serving=False, writes=True)))
+    with opened_quarantine(loaded(serving=False, writes=True)) as quarantine:
+        yield Accounts(quarantine.index)
 
 
 @click.group()
@@ -38,10 +43,11 @@ def account_add(name: str, role: str, password_stdin: bool) -> None:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     if not password:
         raise click.ClickException("the password is empty")
-    try:
-        _accounts().add(name, password, role)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
+    with _accounts() as accounts:
+        try:
+            accounts.add(name, password, role)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
     click.echo(f"{name}: {role}")
 
 
@@ -49,7 +55,8 @@ def account_add(name: str, role: str, password_stdin: bool) -> None:
 @takes_config
 def account_list() -> None:
     """Names and roles."""
-    click.echo(table(_accounts().list(), ["name", "role"]))
+    with _accounts() as accounts:
+        click.echo(table(accounts.list(), ["name", "role"]))
 
 
 @account.command("remove")
@@ -57,6 +64,7 @@ def account_list() -> None:
 @takes_config
 def account_remove(name: str) -> None:
     """Remove an account; its sessions end with their next command."""
-    if not _accounts().remove(name):
-        raise click.ClickException(f"there is no account {name!r}")
+    with _accounts() as accounts:
+        if not accounts.remove(name):
+            raise click.ClickException(f"there is no account {name!r}")
     click.echo(f"{name}: removed")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _quarantine(config: Config) -> Iterator[Quarantine]:
+def opened_quarantine(config: Config) -> Iterator[Quarantine]:
     """The open quarantine; what goes wrong with it is one clear line."""
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -87,7 +87,7 @@ def export(kinds: tuple[str, ...], categories: tuple[str, ...], since_ns: int, f
 
     selection = store_export.Selection(kinds, categories, since_ns)
     what = store_export.CORRECTIONS if corrections else store_export.VERDICTS
-    with _quarantine(loaded(serving=False, writes=True)) as quarantine:
+    with opened_quarantine(loaded(serving=False, writes=True)) as quarantine:
         if after is None:
             after = store_export.cursor(quarantine, what.cursor_name(name)) if name else 0
         out = sys.stdout
@@ -125,7 +125,7 @@ def message(message_id: str, raw: bool, resend: bool, as_json: bool) -> None:
     if raw + resend + as_json > 1:
         raise click.UsageError("--raw, --resend and --json exclude each other")
     config = loaded(serving=resend, writes=True)
-    with _quarantine(config) as quarantine:
+    with opened_quarantine(config) as quarantine:
         if raw:
             sys.stdout.buffer.write(lookup.original(quarantine, message_id))
             sys.stdout.buffer.flush()
@@ -206,7 +206,7 @@ def expire(dry_run: bool, force: bool) -> None:
     if dry_run:
         from store.expiry import due_now
 
-        with _quarantine(config) as quarantine:
+        with opened_quarantine(config) as quarantine:
             rows = [(d.folder, d.messages, d.bytes, d.held) for d in due_now(quarantine)]
         click.echo(table(rows, ["folder", "would go", "bytes", "held by \\Flagged"]))
         return
@@ -224,7 +224,7 @@ def _expired(config: Config, *, force: bool) -> int:
         raise click.ClickException(str(error)) from None
     except Unreachable:  # it does not run
         pass
-    with _quarantine(config) as quarantine:
+    with opened_quarantine(config) as quarantine:
         try:
             return expire_now(quarantine, force=force)
         except Locked as error:

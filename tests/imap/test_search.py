@@ -9,26 +9,7 @@ from store.imap.search import _ENVELOPE_FIELDS, _in_envelope, _test
 from store.imap.search_keys import Text
 from store.imap.structure import describe
 
-PIECES = [
-    "ab",
-    "AB",
-    "x1",
-    "@",
-    ".",
-    " ",
-    '"',
-    "\\",
-    "<",
-    ">",
-    ",",
-    "=?utf-8?q?=C3=A4b?=",
-    "é",
-    "K",
-    "_",
-    "-",
-    "(",
-    ")",
-]
+PIECES = ["ab", "AB", "x1", "@", ".", " ", '"', "\\", "<", ">", ",", "=?utf-8?q?=C3=A4b?=", "é", "K", "-", "(", ")"]
 VALUES = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 
 

@@ -204,6 +204,15 @@ def test_stuffing_is_undone_by_unstuffing(wire: bytes) -> None:
     assert unstuffed(lookup.stuffed(unstuffed(wire))) == unstuffed(wire)
 
 
+@pytest.mark.parametrize("args", [("export",), ("account", "list"), ("filer",)], ids=lambda args: args[0])
+def test_a_damaged_index_is_told_in_one_line(state: Path, args: tuple[str, ...]) -> None:
+    (state / "index.db").write_bytes(os.urandom(20_000))
+    done = command(state, *args)
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+    assert b"index.db: file is not a database" in done.stderr
+
+
 def test_expire_alone(state: Path) -> None:
     old = [make_entry(received_ns=time.time_ns() - 40 * DAY_S * 10**9) for _ in range(3)]
     fill(state, *old, make_entry())
