@@ -12,6 +12,8 @@ MAX_DIAGNOSTIC = 4000
 
 def cut(diagnostic: str) -> str:
     """Make a diagnostic one line of MAX_DIAGNOSTIC characters: its beginning and its end, where refusals say why."""
+    if len(diagnostic) > 4 * MAX_DIAGNOSTIC:
+        diagnostic = f"{diagnostic[: 2 * MAX_DIAGNOSTIC]} {diagnostic[-2 * MAX_DIAGNOSTIC :]}"
     diagnostic = " ".join(diagnostic.split())
     if len(diagnostic) <= MAX_DIAGNOSTIC:
         return diagnostic
