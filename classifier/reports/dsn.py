@@ -31,6 +31,7 @@ _RECIPIENT_FIELDS = frozenset(
     {"final-recipient", "original-recipient", "action", "status", "remote-mta", "diagnostic-code", "last-attempt-date",
      "final-log-id", "will-retry-until", "x-actual-recipient", "x-display-name", "x-supplementary-info", "x-notes"}
 )  # fmt: skip
+_TELLING = frozenset({"final-recipient", "action", "status", "diagnostic-code"})  # quoted as evidence
 _STATUS = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
 _COMMENT = re.compile(r"\([^()]*\)")
 _CODE = re.compile(r"\b([245]\d\d)\b")
@@ -125,7 +126,7 @@ def _read(message: Message, part: Part, data: bytes, base: int) -> Report | None
             continue
         _case_field(case, name, header_text(body), name in seen)
         seen.add(name)
-        if len(report.cases) <= _EVIDENCE_CASES and name in ("final-recipient", "action", "status", "diagnostic-code"):
+        if len(report.cases) <= _EVIDENCE_CASES and name in _TELLING:
             quoted = header_text(data[at : at + 300].split(b"\n", 1)[0])[:200]
             where = message.raw_offset(offset + at) if offset >= 0 else -1
             case.evidence.append(Evidence(f"dsn.field.{name}", part.path, where, quoted))

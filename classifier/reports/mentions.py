@@ -165,7 +165,7 @@ def _senders(notice: Notice) -> set[str]:
 
 # Where a quoted reply begins: at the beginning of a line, behind a colon or a quotation mark.
 _REPLY = re.compile(
-    r"(?:^[ \t>*|]{0,12}(?:<<< ?)?|[:：'\"(] ?|(?:said|returned|was|reason|response|answered|error)\s{1,8})"
+    r"(?:^[ \t>*|]{0,12}(?:<<< ?|#)?|[:：'\"(] ?|(?:said|returned|was|reason|response|answered|error)\s{1,8})"
     r"(?=[45][0-5]\d(?:[ -]#?[245]\.\d{1,3}\.\d{1,3}\b|[ -][^\d\s]|$))",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -182,7 +182,7 @@ def reply_in(text: str) -> tuple[str, str]:
     quote = text[begin.end() - 1 : begin.end()]
     if quote in ("'", '"') and quote in reply:
         reply = reply[: reply.rindex(quote)]
-    return text[: begin.start()], _closed(reply).strip()
+    return text[: begin.start()], _closed(reply).strip(" #\n\t")
 
 
 def _closed(reply: str) -> str:
