@@ -86,6 +86,8 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
     """How sure it is that this is a notice (0: it is none), and whether a person forwarded it."""
     if _declared(message):
         return 0.97, False
+    if "strong" not in signals and sender.is_personal(message, prose, context):
+        return 0.0, False
     if sender.is_system(message, context) and signals & _SAYS:
         return (0.96 if "strong" in signals else 0.93), False
     if sender.is_exchange(message) and "done" not in signals:

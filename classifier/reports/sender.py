@@ -20,6 +20,27 @@ _SYSTEM_NAMES = (
     r"microsoft outlook",
     r"interscan|jetmail|mailmarshal|mailsweeper",
 )
+_ANSWERS = re.compile(r"\s{0,4}(?:re|aw|sv|vs|odp|antw|res|rif|atb|ynt|回复|答复|回覆|返信)\s?[:：]", re.IGNORECASE)
+_QUESTION = re.compile(r"[^\W_]\s?[?？؟](?:\s|$)")  # not in a link
+_GREETINGS = (
+    "hi|hello|hey|dear|good (?:morning|day|afternoon)|hallo|lieber?|sehr geehrte|guten (?:tag|morgen)|moin|bonjour|"
+    "cher|hola|estimad[oa]|buenos d[ií]as|ol[aá]|prezad[oa]|bom dia|ciao|buongiorno|salve|gentile|beste|geachte|"
+    "hej|hei|dzień dobry|witam|cześć|dobrý den|ahoj|здравствуйте|добрый день|привет|доброго дня|merhaba|sayın|γεια|"
+    "こんにちは|お世話|您好|你好|안녕하세요|xin chào|สวัสดี|مرحبا|שלום"
+)
+_GREETS = re.compile(rf"^\s{{0,8}}(?:{_GREETINGS})(?:[ ,!.\n、，]|$)", re.IGNORECASE)
+_REQUESTS = (
+    "please|can you|could you|would you|bitte|k[öo]nn(?:en|t) sie|s'il vous pla[iî]t|pouvez-vous|por favor|per favore|"
+    "alstublieft|proszę|prosím|пожалуйста|будь ласка|lütfen|παρακαλώ|お願い|ください|请|請|부탁"
+)
+_ASKS = re.compile(rf"[?？؟](?:\s|$)|\b(?:{_REQUESTS})", re.IGNORECASE)
+_CLOSES = re.compile(
+    r"^\s{0,4}(?:(?:kind |best |warm )?regards|best wishes|cheers|thanks|thank you|sincerely|yours|mit freundlichen|"
+    r"(?:viele|liebe|beste|freundliche) gr(?:ü|u)(?:ß|ss)e|cordialement|merci|saludos|atentamente|gracias|"
+    r"atenciosamente|obrigad[oa]|cordiali saluti|grazie|met vriendelijke|groet|med vänlig|mvh|pozdrawiam|"
+    r"s pozdravem|с уважением|saygılar|teşekkür)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _FEW_WORDS = 15
 _LIST_MANAGER_FIELDS = ("x-mlserver", "x-list-administrivia")
@@ -66,12 +87,27 @@ def is_list_manager(message: Message) -> bool:
 
 
 def writes_above(message: Message, context: Context) -> bool:
-    """Tell whether a person says something of their own above what they forward: a question, or more than a line."""
+    """Tell whether a person says something of their own above what they forward: a request, or more than a line."""
     if is_system(message, context):
         return False
     said = message.text[:4000]
-    asks = any(mark in said for mark in "?？؟")
-    return asks or len(_WORD.findall(said)) > _FEW_WORDS or len(said.strip()) > _FEW_WORDS * 8
+    return bool(_ASKS.search(said) or _GREETS.search(said)) or len(_WORD.findall(said)) > _FEW_WORDS
+
+
+def is_personal(message: Message, prose: str, context: Context) -> bool:
+    """Tell whether a person speaks where a postmaster's or an administrator's name stands in From.
+
+    `prose` is what stands above a returned copy. Programs greet too ("Hi. This is the qmail-send program"), and some
+    ask; none answers (`Re:`), and none greets or signs and asks a question.
+    """
+    submitted = (message.headers.get("auto-submitted") or "no").lower()
+    local = message.from_address.partition("@")[0].lower()
+    if submitted != "no" or null_path(message, context) or (addresses.is_machine(local) and local != "postmaster"):
+        return False
+    if _ANSWERS.match(message.subject) and ("in-reply-to" in message.headers or "references" in message.headers):
+        return True
+    said = prose[:4000]
+    return bool(_QUESTION.search(said) and (_GREETS.search(said) or _CLOSES.search(said)))
 
 
 def null_path(message: Message, context: Context) -> bool:
