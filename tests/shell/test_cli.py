@@ -59,14 +59,16 @@ def tap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tap]:
     assert handler.stdout is not None
     handler.stdout.readline()
     tap = Tap(directory, handler_port=port, extra='[journal]\nreserve = "10MB"\n')
-    tap.start("proxy", "filer", "imap")
-    asyncio.run(send_all(tap.smtp_port, [Mail(BOUNCE)]))
-    wait_for(lambda: len(tap.exported()) == 1, "the bounce to be filed")
-    yield tap
-    tap.stop()
-    handler.kill()
-    handler.wait()
-    handler.stdout.close()
+    try:
+        tap.start("proxy", "filer", "imap")
+        asyncio.run(send_all(tap.smtp_port, [Mail(BOUNCE)]))
+        wait_for(lambda: len(tap.exported()) == 1, "the bounce to be filed")
+        yield tap
+    finally:
+        tap.stop()
+        handler.kill()
+        handler.wait()
+        handler.stdout.close()
 
 
 def test_every_command_has_help() -> None:

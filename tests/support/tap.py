@@ -85,8 +85,12 @@ listen = "127.0.0.1:{self.http_port}"
 
     def start(self, *parts: str) -> None:
         self.spawn(*parts)
-        for part in parts:
-            self.await_part(part)
+        try:
+            for part in parts:
+                self.await_part(part)
+        except BaseException:
+            self.stop()  # a fixture that fails has no end of its own
+            raise
 
     def await_part(self, part: str) -> None:
         pid = self.processes[part].pid
