@@ -19,6 +19,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from proxy.commands import Commands
+from proxy.cpu import in_thread
 from proxy.duplicates import Duplicates, digest_of
 from proxy.job import Job, queued
 from proxy.journal import Entry, JournalWriter, Mark, new_id
@@ -135,7 +136,7 @@ class Delivery:
     async def deliver(self, message: Incoming) -> tuple[Reply, str]:
         """Take a message; the sender's reply and the message's id ("" if it has no record)."""
         if len(message.wire) > HASH_IN_THREAD_BYTES:
-            digest = await asyncio.to_thread(digest_of, message)
+            digest = await in_thread(digest_of, message)
         else:
             digest = digest_of(message)
         if resend := await self._duplicates.answer(digest):

@@ -6,7 +6,6 @@ becomes of a message is `Deliver`'s business: the session passes on its reply an
 
 from __future__ import annotations
 
-import asyncio
 import math
 import ssl
 import time
@@ -17,6 +16,7 @@ import structlog
 from proxy import counters
 from proxy.address import AddressError, has_control, parse_mail, parse_rcpt
 from proxy.connection import Connection, GoneError, where
+from proxy.cpu import in_thread
 from proxy.front import Front
 from proxy.types import Incoming, Reply
 from proxy.wire import Splitter, inspect, received_count
@@ -247,7 +247,7 @@ class Session(Connection):
         if received_count(wire) > RECEIVED_LIMIT:
             return self._refuse("hops", b"554 5.4.6 Too many hops\r\n")
         if len(wire) > INSPECT_IN_THREAD_BYTES:
-            inspected = await asyncio.to_thread(inspect, wire, front.smuggling)
+            inspected = await in_thread(inspect, wire, front.smuggling)
         else:
             inspected = inspect(wire, front.smuggling)
         if inspected.bare_cr or inspected.bare_lf:

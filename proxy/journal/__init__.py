@@ -9,8 +9,9 @@ Layout, under `<state_dir>/journal/` (0700):
         filed                          the filer's cursor, published after its index commit (atomic rename)
     unanswered                         digests of what a crash left unanswered (`duplicates that we caused`), 5 days
 
-Who does what: the proxy has one `JournalWriter` a process (`writer.py`, its disk side `committer.py` and `log.py`);
-the filer has a `JournalReader` (`reader.py`) and calls `publish_filed`; the CLI looks in by `audit.py`.
+Who does what: the proxy has one `JournalWriter` a process (`writer.py`; behind it `pipeline.py`, `adoption.py`,
+`tidying.py`, and the disk's thread with `committer.py` and `log.py`); the filer has a `JournalReader` (`reader.py`)
+and calls `publish_filed`; the CLI looks in by `audit.py`.
 
 An LSN is a byte position in the stream, counted over all its segments: segment N+1 begins where N ends. After a
 failed write or fsync the writer never touches that descriptor again: it opens a new segment whose base is the last
@@ -23,7 +24,8 @@ entry, who owns the message in each, and what a crash (of the process, or of the
 
     state         on disk                                sender has   owner    a crash here
     S0 receiving  nothing                                no reply     sender   the sender resends; nothing is known
-    S1 written    Entry written, not fsynced             no reply     sender   found by recovery or not: S2 or S0
+    S1 written    Entry written, not fsynced             no reply     sender   found by recovery or not: S2 or S0 (the
+                                                                               handler may have it: then a duplicate)
     S2 durable    Entry fsynced, no `answered`           no reply     both     recovery marks it `answered` 0; open
                                                                                recipients are replayed; a resend gets
                                                                                250 (or the recorded 5xx), no 2nd record

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import aiosmtplib
+import structlog
 
 from proxy.errors import StartError
 from proxy.listeners import split_endpoint
@@ -24,7 +25,10 @@ from proxy.upstream.identity import Client, proxy_header
 from proxy.upstream.offers import Offers
 
 _BLOCK_FACTOR = 3  # RFC 5321 section 4.5.3.2.5: 3 min a data block, by the default command timeout of 60 s
+_FAULTS = (aiosmtplib.SMTPException, OSError, ValueError, LostError, ssl.SSLError)
 _UNKNOWN_COMMAND = frozenset({500, 502})
+
+log = structlog.get_logger("proxy")
 
 
 class DownError(Exception):
@@ -36,6 +40,10 @@ class DownError(Exception):
     def __init__(self, text: str, *, begun: bool = False) -> None:
         super().__init__(text)
         self.begun = begun
+
+
+class NoTlsError(Exception):
+    """STARTTLS was offered and did not work, where it is only opportunistic (RFC 7435): do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,13 @@ class Connector:
 
         With `client_address = "proxy"`, it speaks for `client`; None means for ourselves.
         """
+        try:
+            return await self._session(client, tls=self._legacy.tls)
+        except NoTlsError as error:
+            log.warning("handler_tls_failed", host=self.host, error=str(error))
+            return await self._session(client, tls="off")
+
+    async def _session(self, client: Client | None, *, tls: str) -> Connection:
         sock = await self._socket(client)
         smtp = aiosmtplib.SMTP(
             sock=sock,
@@ -75,20 +90,24 @@ class Connector:
             timeout=self._legacy.greeting_timeout_s,
         )
         try:
-            return await self._introduce(smtp, client)
-        except (aiosmtplib.SMTPException, OSError, ValueError, LostError, ssl.SSLError) as error:
+            return await self._introduce(smtp, client, tls)
+        except _FAULTS as error:
             raise DownError(_one_line(error)) from None
         finally:
             smtp.close()  # what has become a Connection is not its own any more
 
-    async def _introduce(self, smtp: aiosmtplib.SMTP, client: Client | None) -> Connection:
+    async def _introduce(self, smtp: aiosmtplib.SMTP, client: Client | None, tls: str) -> Connection:
         await smtp.connect()
         await self._ehlo(smtp)
-        secure = False
-        if self._legacy.tls == "verify" or (self._legacy.tls == "may" and smtp.supports_extension("starttls")):
-            await smtp.starttls()
-            await smtp.ehlo()
-            secure = True
+        secure = tls == "verify" or (tls == "may" and smtp.supports_extension("starttls"))
+        if secure:
+            try:
+                await smtp.starttls()
+                await smtp.ehlo()
+            except _FAULTS as error:
+                if tls == "may" and self._credentials is None:  # no password in the clear
+                    raise NoTlsError(_one_line(error)) from None
+                raise
         if self._credentials is not None:
             await smtp.login(self._credentials.user, self._credentials.password)
         transport = cast("asyncio.Transport", smtp.transport)  # uvloop's has no such base class

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -376,3 +377,15 @@ async def test_a_big_message(tmp_path: Path) -> None:
     async with serving() as handler, tapping(tmp_path, handler, segment_bytes=1 << 25) as tap:
         assert (await tap.send(wire)).startswith("250 2.0.0 taken")
         assert hashlib.sha256(handler.messages[0].wire).digest() == hashlib.sha256(wire).digest()
+
+
+async def test_large_messages_do_not_wait_for_threads_that_hang(tmp_path: Path) -> None:
+    """A disk that hangs may hold every thread that reads or writes files."""
+    release = threading.Event()
+    async with serving() as handler, tapping(tmp_path, handler) as tap:
+        held = [asyncio.get_running_loop().run_in_executor(None, release.wait, 60) for _ in range(40)]
+        try:
+            assert (await tap.send(b"x\n" * 1_000_000 + b"\r\n")).startswith("250 2.0.0 taken")
+        finally:
+            release.set()
+            await asyncio.gather(*held)

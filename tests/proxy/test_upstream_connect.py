@@ -78,6 +78,23 @@ async def test_tls_if_offered(tmp_path: Path) -> None:
         assert not handler.messages[0].secure
 
 
+async def test_tls_that_fails_is_done_without_where_it_may_be(tmp_path: Path) -> None:
+    context, _ = server_context("other.example")
+    refusing = Handler(tls=context, script={"starttls": b"454 4.7.0 not now\r\n"})
+    too_old, _ = server_context("other.example")
+    too_old.set_ciphers("AES128-SHA")
+    too_old.maximum_version = ssl.TLSVersion.TLSv1_2
+    for number, broken in enumerate((refusing, Handler(tls=too_old))):
+        async with serving(broken) as handler, tapping(tmp_path / str(number), handler, tls="may") as tap:
+            assert (await tap.send()).startswith("250 2.0.0 taken")
+            assert not handler.messages[0].secure
+    (tmp_path / "password").write_text("s3cret\n", "utf-8")
+    login: dict[str, Any] = {"user": "tap", "password_file": tmp_path / "password"}
+    async with serving(refusing) as handler, tapping(tmp_path / "login", handler, tls="may", **login) as tap:
+        assert "queued as" in await tap.send()  # no password in the clear, though
+        assert not [line for line in handler.commands if line.startswith(b"AUTH")]
+
+
 async def test_tls_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context, ca = server_context("127.0.0.1")
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
