@@ -18,6 +18,7 @@ from functools import lru_cache
 # Python codecs that are no mail charsets: some are quadratic or decode to something else than text.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
 _KNOWN = {module.name for module in pkgutil.iter_modules(encodings.__path__)} | set(encodings.aliases.aliases)
+UUENCODED = frozenset({"x-uuencode", "uuencode", "x-uue", "x-uu"})
 _ALIASES = {
     "unicode-1-1-utf-7": "utf-7",
     "x-gbk": "gb18030",
@@ -40,8 +41,10 @@ _ALIASES = {
     "x-mac-roman": "mac_roman",
     "macintosh": "mac_roman",
 }
-_ENCODED_WORD = re.compile(r"=\?([^?\s]{1,64})\?([bBqQ])\?([^?]*)\?=")
-_BETWEEN_WORDS = re.compile(r"(\?=)[ \t\n]+(?==\?[^?\s]{1,64}\?[bBqQ]\?)")
+_WORD = r"=\?([^?\s]{1,64})\?([bBqQ])\?([^?]*)\?="
+_ENCODED_WORD = re.compile(_WORD)
+_ENCODED_WORDS = re.compile(rf"{_WORD}(?:[ \t\n]*{_WORD})*")
+_UU_END = (b"end", b"`", b" ")
 _BASE64_JUNK = re.compile(rb"[^A-Za-z0-9+/]+")
 
 
@@ -97,25 +100,51 @@ def from_base64(data: bytes) -> bytes:
         return b""
 
 
+def from_uuencode(data: bytes) -> bytes:
+    """A uuencoded file (POSIX uuencode) from its `begin` line on; stops at what is none."""
+    lines = iter(data.split(b"\n"))
+    decoded = []
+    if any(line.startswith(b"begin ") for line in lines):
+        for line in lines:
+            if line.rstrip() in _UU_END:
+                break
+            try:
+                decoded.append(binascii.a2b_uu(line))
+            except binascii.Error:
+                break
+    return b"".join(decoded)
+
+
 def from_transfer(data: bytes, encoding: str, limit: int) -> bytes:
     """Undo a Content-Transfer-Encoding; at most `limit` bytes come out."""
     if encoding == "base64":
         return from_base64(data[: limit * 7 // 5 + 100])[:limit]
     if encoding == "quoted-printable":
         return quopri.decodestring(data[: limit * 3])[:limit]
+    if encoding in UUENCODED:
+        return from_uuencode(data[: limit * 3])[:limit]
     return data[:limit]
 
 
-def _encoded_word(match: re.Match[str]) -> str:
-    charset, how, text = match.groups()
+def _encoded_words(match: re.Match[str]) -> str:
+    """Words that touch, as one text: some senders cut a character in two, or a base64 group (RFC 2047 section 5)."""
+    runs: list[tuple[str, str, list[str]]] = []
+    for charset, how, text in _ENCODED_WORD.findall(match.group()):
+        if not runs or runs[-1][:2] != (charset, how):
+            runs.append((charset, how, []))
+        runs[-1][2].append(text)
     try:
-        if how in "bB":
-            data = from_base64(text.encode("latin-1", "replace"))
-        else:
-            data = quopri.decodestring(text.encode("latin-1", "replace"), header=True)
+        return "".join(decode(_word_bytes(how, texts), charset) for charset, how, texts in runs)
     except ValueError:
         return match.group()
-    return decode(data, charset)
+
+
+def _word_bytes(how: str, texts: list[str]) -> bytes:
+    pieces = [text.encode("latin-1", "replace") for text in texts]
+    if how in "qQ":
+        return b"".join(quopri.decodestring(piece, header=True) for piece in pieces)
+    padded = any(b"=" in piece for piece in pieces[:-1])
+    return b"".join(map(from_base64, pieces)) if padded else from_base64(b"".join(pieces))
 
 
 def header_text(raw: bytes) -> str:
@@ -126,4 +155,4 @@ def header_text(raw: bytes) -> str:
     text = text.strip(" \t")
     if "=?" not in text:
         return text
-    return _ENCODED_WORD.sub(_encoded_word, _BETWEEN_WORDS.sub(r"\1", text))
+    return _ENCODED_WORDS.sub(_encoded_words, text)

@@ -12,9 +12,9 @@ from html import unescape
 _HIDDEN = re.compile(r"<(?:!--|style|script|title)", re.IGNORECASE)
 _SHOWN = {
     "<!--": re.compile("-->"),
-    "<style": re.compile("</style", re.IGNORECASE),
-    "<script": re.compile("</script", re.IGNORECASE),
-    "<title": re.compile("</title", re.IGNORECASE),
+    "<style": re.compile("</style[^<>]{0,20}>?", re.IGNORECASE),
+    "<script": re.compile("</script[^<>]{0,20}>?", re.IGNORECASE),
+    "<title": re.compile("</title[^<>]{0,20}>?", re.IGNORECASE),
 }
 _BLOCK = re.compile(
     r"<(?:br|/?p|/?div|/?tr|/?li|/?h[1-6]|/?table|/?ul|/?ol|hr|/?blockquote|/?pre|/?center|/?body)(?:[\s/][^<>]*)?>",

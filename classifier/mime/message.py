@@ -25,6 +25,7 @@ OPENING_BYTES = 4096
 EMBEDDED = frozenset({"message/rfc822", "message/global", "message/news", "message/x-rfc822"})
 HEADERS_ONLY = frozenset({"text/rfc822-headers", "message/global-headers", "message/rfc822-headers"})
 _SNIFFED = re.compile(rb"(?:\A|\n)--([^\n]{1,200}?)[ \t]*\nContent-[A-Za-z-]{1,40}:", re.IGNORECASE)
+_BOM = b"\xef\xbb\xbf"  # what some editors put before a saved message
 _UU_BEGIN = re.compile(r"^begin [0-7]{3,4} \S.*$", re.MULTILINE)
 
 
@@ -89,7 +90,7 @@ class Part:
     def encoding(self) -> str:
         """The transfer encoding, lower-cased; "" where none is declared."""
         value = self.headers.get("content-transfer-encoding") or ""
-        return value.partition(";")[0].strip().strip('"').lower()
+        return value.partition(";")[0].partition("(")[0].strip().strip('"').lower()
 
     @cached_property
     def _disposition(self) -> tuple[str, dict[str, str]]:
@@ -110,7 +111,7 @@ class Part:
         data = self._data[self._body_at : min(self._end, self._body_at + limit * 3)]
         encoding = self.encoding
         data = encodings.from_transfer(data, encoding, limit)
-        return _lf(data) if encoding in ("base64", "quoted-printable") else data
+        return data if encoding in ("", "7bit", "8bit", "binary") else _lf(data)
 
     @cached_property
     def text(self) -> str:
@@ -363,5 +364,7 @@ def parse(raw: bytes) -> Message:
     """Read a message. Never raises; whatever is out of order is read as far as it makes sense."""
     data = _lf(raw)
     tree = _Tree()
+    if data.startswith(_BOM):
+        data = b"\n" * len(_BOM) + data[len(_BOM) :]  # blank lines are passed over, and offsets stay
     root = Part(tree, data, (0, len(data)), "", 0, _Place(top=True, real=True))
     return Message(raw, data, root, tree)
