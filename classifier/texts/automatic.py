@@ -73,13 +73,15 @@ def _weigh(reading: Reading) -> _Weighed:
     alone = facts.to_token and _plain_statement(reading)
     # A lone word such as "leave" is a notice where somebody else is named, or it is said until when.
     hinted = "hint" in says and not notice.stated
-    stays = "stays" in says or (notice.stated and notice.asides == ("until" in says) and not (unseen or notice.leads))
-    asides = 0 if stays else min(notice.asides, 1 if notice.stated else 2)
+    stays = "stays" in says
+    # People say until when as well; alone it tells something only of a text that says nothing else.
+    dated = notice.stated and notice.asides == ("until" in says) and not (unseen or (notice.leads and notice.only))
+    asides = 0 if stays or dated else min(notice.asides, 1 if notice.stated else 2)
     against = [
         why
         for why, true in (
             ("it asks a question", _asks(reading)),
-            ("it answers or orders something", _personal(reading)),
+            ("it answers or orders something", _personal(reading, notice)),
             ("it is long", not reading.short(_LONG_CHARS)),
         )
         if true
@@ -135,10 +137,16 @@ def _asks(reading: Reading) -> bool:
     return any(len(_STOP.split(question)[-1].split()) > _ASIDE_WORDS for question in asked)
 
 
-def _personal(reading: Reading) -> bool:
-    """Tell whether it answers or orders; "for orders call the shop" does not."""
-    if reading.says.keys() & {"person", "plans"} or "business" not in reading.says:
-        return bool(reading.says.keys() & {"person", "plans"})
+def _personal(reading: Reading, notice: Notice) -> bool:
+    """Tell whether it answers, orders or speaks of things between us; "for orders call the shop" does not."""
+    if reading.says.keys() & {"person", "plans", "our_letter"}:
+        return True
+    if "goods" in reading.says and not (
+        notice.contact or reading.says.keys() & {"auto", "support", "instead", "promise"}
+    ):
+        return True
+    if "business" not in reading.says:
+        return False
     at = reading.says["business"].start
     start = max((m.end() for m in SENTENCE.finditer(reading.text) if m.end() <= at), default=0)
     sentence = SENTENCE.split(reading.text[start:])[0]

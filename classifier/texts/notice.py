@@ -20,6 +20,8 @@ _BEFORE = frozenset({"support", "ticket", "auto"})  # "Thank you for your mail."
 _GREETING_CHARS = 34
 _NAME_CHARS = 16
 _PREFIX_CHARS = 60
+_SIGNATURE_CHARS = 60
+_WORD_OR_TWO = 2
 _SENTENCES = 30
 SENTENCE = re.compile(r"(?<!\d)[.!?;।]+(?:\s|$)|(?<=[^\x00-\x7f])\.")
 _CONTACT = re.compile(
@@ -60,7 +62,8 @@ def look(reading: Reading) -> Notice:
     contact = bool(_CONTACT.search(reading.text))
     parts = others = 0
     only, leads, begun = True, False, False
-    for sentence in SENTENCE.split(reading.text)[:_SENTENCES]:
+    sentences = SENTENCE.split(reading.text)[:_SENTENCES]
+    for at, sentence in enumerate(sentences):
         words = [word for word in sentence.strip(" ,;:-").split() if word.strip(",;:.!") not in rules.polite]
         rest = " ".join(words)
         if not rest:
@@ -75,7 +78,9 @@ def look(reading: Reading) -> Notice:
         if is_part:
             parts += 1
             continue
-        only = only and len(rest) <= _NAME_CHARS and not any(c.isdigit() for c in rest)
+        # "Bye!" and a name below the last sentence are no matter; "Ich komme mit." is one.
+        signed = at == len(sentences) - 1 and len(rest) <= _SIGNATURE_CHARS
+        only = only and (signed or len(rest.split()) <= _WORD_OR_TWO) and not any(c.isdigit() for c in rest)
         others += len(rest) > _GREETING_CHARS
     return Notice(
         stated=bool(reading.says.keys() & NOTICES),
