@@ -23,6 +23,10 @@ from bouncetap.config.values import PATH
 ENVIRONMENT_PREFIX = "BOUNCETAP_"
 ENVIRONMENT_OTHERS = {"BOUNCETAP_CONFIG", "BOUNCETAP_CORPUS", "BOUNCETAP_WHOLE_CORPUS", "BOUNCETAP_KILL_ROUNDS"}
 SEARCHED = (Path("bouncetap.toml"), Path("/etc/bouncetap/bouncetap.toml"))
+REQUIRED = {
+    "proxy.domains": 'e.g. domains = ["bounces.example.com"]',
+    "legacy.hosts": 'to where the legacy handler is, e.g. hosts = ["127.0.0.1:2526"]',
+}
 SQLITE = "sqlite:///"
 SHOWN_CHARACTERS = 80
 _PASSWORD = re.compile(r"//[^/@]*@")
@@ -80,7 +84,9 @@ def load(path: Path | None = None, *, serving: bool = False, environment: Mappin
     given.update(_from_environment(environment, errors))
     values, origins = _parse(given, place, errors)
     _fill_in(values, (path.parent if path else Path.cwd()).absolute())
-    errors += [f"{place}: {error}" for error in _cross_check(values, serving=serving)]
+    required = [name for name in REQUIRED if serving and (name not in given or values[name] == ())]
+    errors += [f"{place}: {name}: must be set, {REQUIRED[name]}" for name in required]
+    errors += [f"{place}: {error}" for error in _cross_check(values)]
     if errors:
         raise ConfigError(errors)
     return Config(values, origins, path)
@@ -127,7 +133,7 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
     """The same key in another section, else what is spelt nearly so."""
     key = name.rpartition(".")[2]
     near = [option for option in BY_NAME if option.rpartition(".")[2] == key]
-    near = near or difflib.get_close_matches(name, [*known], n=2, cutoff=0.75)
+    near = near or difflib.get_close_matches(name, [*known], n=2, cutoff=0.6)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
@@ -184,12 +190,8 @@ def _fill_in(values: dict[str, Any], base: Path) -> None:
     values["proxy.hostname"] = values["proxy.hostname"] or socket.gethostname()
 
 
-def _cross_check(values: Mapping[str, Any], *, serving: bool) -> Iterator[str]:
+def _cross_check(values: Mapping[str, Any]) -> Iterator[str]:
     """What single values cannot tell."""
-    if serving and not values["proxy.domains"]:
-        yield 'proxy.domains: must be set, e.g. domains = ["bounces.example.com"]'
-    if serving and not values["legacy.hosts"]:
-        yield 'legacy.hosts: must be set to where the legacy handler is, e.g. hosts = ["127.0.0.1:2526"]'
     if values["proxy.listen"] == ():
         yield 'proxy.listen: must name at least one address, e.g. listen = ["0.0.0.0:25"]'
     yield from _not_yet(values)

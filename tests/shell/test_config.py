@@ -110,6 +110,7 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
         ('[proxy]\ndeadline = "2s"\n', "proxy.deadline: there is no such option (did you mean legacy.deadline?)"),
         ('[legacy]\nhost = "x"\n', "legacy.host: there is no such option (did you mean legacy.hosts"),
         ("[proxi]\nx = 1\n", "[proxi]: there is no such section (did you mean proxy?)"),
+        ("[loging]\nx = 1\n", "[loging]: there is no such section (did you mean log?)"),
         ("proxy = 3\n", "proxy = 3: must be a section, [proxy]"),
     ],
 )
@@ -248,6 +249,11 @@ def test_durations_read_back(seconds: float) -> None:
 @pytest.mark.parametrize("size_bytes", [0, 1, 500, 2048, 50_000_000, 67_108_864, 10**9, 123_456_789])
 def test_sizes_read_back(size_bytes: int) -> None:
     assert v.parse_size(v.format_size(size_bytes)) == size_bytes
+
+
+def test_what_is_given_and_wrong_is_not_called_missing_too(tmp_path: Path) -> None:
+    assert len(errors_of(tmp_path, '[proxy]\ndomains = ["a b"]\n[legacy]\nhosts = ["nowhere"]\n')) == 2
+    assert len(errors_of(tmp_path, "[proxy]\ndomains = []\n")) == 2
 
 
 def test_environment_outranks_the_file_and_unknown_variables_are_errors(tmp_path: Path) -> None:
