@@ -1,7 +1,7 @@
 """How much of a text is a notice: that somebody is away or gone, that a mailbox has moved, that a message arrived.
 
 A text is looked at sentence by sentence. Parts of a notice say its matter (`NOTICES`) or what notices say beside it
-(`ASIDES`: until when, whom to ask instead, when an answer comes). Greetings, farewells and names are neither.
+(`ASIDES`: until when, whom to ask instead, when an answer comes, that mail is not read). Greetings, farewells and names are neither.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from classifier.texts.book import book
 from classifier.texts.reading import Reading
 
 NOTICES = frozenset({"left", "left3", "moved", "absence", "absence3", "ticket", "unmonitored"})
-ASIDES = ("support", "until", "instead", "promise")
-_PARTS = NOTICES | {"auto", "hint", *ASIDES}
+ASIDES = ("support", "until", "instead", "promise", "offline")
+_PARTS = NOTICES | {"auto", "hint", "aside", *ASIDES}  # an aside counts nothing: thanks, wishes, excuses
 _NOT_OF_ONESELF = frozenset({"absence3"})  # "my husband is away" begins no notice
-_BEFORE = frozenset({"support", "ticket", "auto"})  # "Thank you for your mail." stands before the notice
+_BEFORE = frozenset({"support", "ticket", "auto", "aside"})  # "Thank you for your mail." stands before the notice
 _GREETING_CHARS = 34
 _NAME_CHARS = 16
 _PREFIX_CHARS = 60
 _SIGNATURE_CHARS = 60
 _WORD_OR_TWO = 2
 _SENTENCES = 30
-SENTENCE = re.compile(r"(?<!\d)[.!?;।]+(?:\s|$)|(?<=[^\x00-\x7f])\.")
+SENTENCE = re.compile(r"(?<!\d)[.!?;։।]+(?:\s|$)|(?<=[^\x00-\x7f])\.")
 _CONTACT = re.compile(
     r"[^\s@<>()]{1,64}@[^\s@<>()]{1,100}|(?<![\w.,/-])\+?\(?\d(?:[ \-./()]{0,2}\d){6,11}(?![\d,]|[.\-/ ]\d)"
 )
@@ -70,7 +70,7 @@ def look(reading: Reading) -> Notice:
             continue
         said = rules.read(sentence, reading.tongues)
         is_part = bool(said.keys() & _PARTS) or bool(_CONTACT.search(sentence))
-        if not begun and (is_part or len(rest) > _NAME_CHARS) and not (said.keys() & _PARTS and said.keys() <= _BEFORE):
+        if not begun and (is_part or len(rest) > _NAME_CHARS) and not (said.keys() & _PARTS and said.keys() & _PARTS <= _BEFORE):
             begun = True
             told = said.keys() & NOTICES if reading.says.keys() & NOTICES else said.keys() & {"hint"}
             starts = [said[label].start for label in told - _NOT_OF_ONESELF if label != "moved" or contact]
