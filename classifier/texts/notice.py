@@ -1,7 +1,8 @@
 """How much of a text is a notice: that somebody is away or gone, that a mailbox has moved, that a message arrived.
 
 A text is looked at sentence by sentence. Parts of a notice say its matter (`NOTICES`) or what notices say beside it
-(`ASIDES`: until when, whom to ask instead, when an answer comes, that mail is not read). Greetings, farewells and names are neither.
+(`ASIDES`: until when, whom to ask instead, when an answer comes, that mail is not read). Greetings, farewells and
+names are neither.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def look(reading: Reading) -> Notice:
             continue
         said = rules.read(sentence, reading.tongues)
         is_part = bool(said.keys() & _PARTS) or bool(_CONTACT.search(sentence))
-        if not begun and (is_part or len(rest) > _NAME_CHARS) and not (said.keys() & _PARTS and said.keys() & _PARTS <= _BEFORE):
+        before = bool(said.keys() & _PARTS) and said.keys() & _PARTS <= _BEFORE
+        if not begun and not before and (is_part or len(rest) > _NAME_CHARS):
             begun = True
             told = said.keys() & NOTICES if reading.says.keys() & NOTICES else said.keys() & {"hint"}
             starts = [said[label].start for label in told - _NOT_OF_ONESELF if label != "moved" or contact]
