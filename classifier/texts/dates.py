@@ -14,13 +14,26 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 
 from classifier.texts.book import book
+from classifier.texts.calendars import MONTHS, persian, persian_year
+from classifier.texts.fold import fold
 
 MAX_CHARS = 1200
 _EARLIEST_DAYS = -14  # a notice may still go out some days after its date
 _ISO = re.compile(r"\b(20\d\d)[-/.](\d{1,2})[-/.](\d{1,2})\b")
 _CJK = re.compile(r"(?:(20\d\d)\s?[年년]\s?)?(\d{1,2})\s?[月월]\s?(\d{1,2})\s?[日号號일]")
 _NUMERIC = re.compile(r"(?<![\d.:/-])(\d{1,2})([./-])\s?(\d{1,2})(?:\2\s?(20\d\d|\d\d)?)?(?![\d:%])")
+_FAR_EAST = re.compile("[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]")  # there the month comes first
+_PERSIAN = re.compile(
+    rf"(?<!\d)(\d{{1,2}}) ?(?:م )?({'|'.join(fold(name) for name in MONTHS)})(?!\w)(?: ماه)?(?: (1[34]\d\d))?"
+    r"|\b(1[34]\d\d)[/.-](\d{1,2})[/.-](\d{1,2})\b"
+)
+_PERSIAN_MONTHS = {fold(name): number for number, name in enumerate(MONTHS, 1)}
+_ORDINAL = re.compile(
+    r"\b(?:until|till|til|through|back(?: on)?|returning(?: on)?) (?:the )?(\d{1,2})(?:st|nd|rd|th)\b"
+)
 _LAST_DAY = 31
+_ZEROS = (0x660, 0x6F0, 0x966, 0x9E6, 0xBE6, 0xC66, 0xE50)  # Arabic, Persian, Indian and Thai digits
+_DIGITS = {zero + value: str(value) for zero in _ZEROS for value in range(10)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +49,17 @@ def returns_on(text: str, date: str | None, year: int | None, tongues: frozenset
     `date` is the message's Date field, `year` stands in where it is missing; `tongues` are the text's languages.
     """
     sent = _sent(date, year)
-    text = text[:MAX_CHARS]
+    text = text[:MAX_CHARS].translate(_DIGITS)
     found = sorted(
-        [*_iso(text), *_cjk(text, sent), *_named(text, sent, tongues), *_numeric(text, sent, tongues)],
+        [
+            *_iso(text),
+            *_cjk(text, sent),
+            *_persian(text, sent),
+            *_named(text, sent, tongues),
+            *_numeric(text, sent, tongues),
+        ],
         key=lambda f: f.at,
-    )
+    ) or _ordinal(text, sent)
     if not found:
         return None
     last = found[0]
@@ -81,14 +100,43 @@ def _cjk(text: str, sent: dt.date | None) -> list[_Found]:
     return [_Found(m.start(), m.end(), day) for m, day in matches if day]
 
 
+def _persian(text: str, sent: dt.date | None) -> list[_Found]:
+    """Days of the Persian calendar; without a year the first one that is not much before the message was sent."""
+    found: list[_Found] = []
+    for m in _PERSIAN.finditer(text):
+        day, month = int(m[1] or m[6]), _PERSIAN_MONTHS[m[2]] if m[2] else int(m[5])
+        if year := m[3] or m[4]:
+            dates = [persian(int(year), month, day)]
+        else:
+            dates = [persian(persian_year(sent) + later, month, day) for later in (-1, 0, 1)] if sent else []
+        for date in dates:
+            if date and (year or sent is None or (date - sent).days >= _EARLIEST_DAYS):
+                found.append(_Found(m.start(), m.end(), date))
+                break
+    return found
+
+
+def _ordinal(text: str, sent: dt.date | None) -> list[_Found]:
+    """Read "until the 14th" as the first such day from the day of sending on."""
+    if sent is None or not (m := _ORDINAL.search(text)):
+        return []
+    month, year = (
+        (sent.month, sent.year) if int(m[1]) >= sent.day else (sent.month % 12 + 1, sent.year + sent.month // 12)
+    )
+    try:
+        return [_Found(m.start(), m.end(), dt.date(year, month, int(m[1])))]
+    except ValueError:
+        return []
+
+
 def _numeric(text: str, sent: dt.date | None, tongues: frozenset[str] | None) -> list[_Found]:
     orders = {language.dates for code, language in book().languages.items() if tongues and code in tongues}
-    order = orders.pop() if len(orders) == 1 else "ambiguous"
+    order = "mdy" if _FAR_EAST.search(text) else orders.pop() if len(orders) == 1 else "ambiguous"
     found: list[_Found] = []
     for m in _NUMERIC.finditer(text):
         first, second = int(m[1]), int(m[3])
-        if m[2] == "-" and not m[4]:
-            continue  # 2-3 is a range of something
+        if (m[2] == "-" and not m[4]) or (m[2] == "." and second > 12):
+            continue  # 2-3 is a range of something, 10.30 a time of day
         if first > _LAST_DAY or second > _LAST_DAY or not first or not second or (first > 12 and second > 12):
             continue
         if first <= 12 and second <= 12 and first != second:
