@@ -102,6 +102,8 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
         return 0.85, False
     if "list" in signals and sender.is_list_manager(message):
         return 0.85, False
+    if sender.is_mailer_daemon(message) and "done" not in signals and mentions.find(prose, sender.parties(message)):
+        return 0.75, False  # in a language that we do not know
     shown = returned.find(message, "") is not None or sender.null_path(message, context)
     if "failed" in signals and shown and "failed" in _signals(message.subject):
         return 0.8, False

@@ -68,8 +68,12 @@ def is_system_name(text: str) -> bool:
 
 def is_daemon(message: Message, context: Context) -> bool:
     """Tell whether this is surely no person's: a mail system's own address, or its name and the null path."""
-    local = message.from_address.partition("@")[0].lower()
-    return local.startswith("mailer") or (null_path(message, context) and is_system(message, context))
+    return is_mailer_daemon(message) or (null_path(message, context) and is_system(message, context))
+
+
+def is_mailer_daemon(message: Message) -> bool:
+    """Tell whether the address in From is one that only programs sign with."""
+    return message.from_address.lower().startswith(("mailer-daemon@", "mailer_daemon@", "mailerdaemon@"))
 
 
 def is_exchange(message: Message) -> bool:
