@@ -110,7 +110,7 @@ class _AddressList:
             if spec and spec[0] == b"@" and b":" in spec:  # a source route, RFC 5322 section 4.4
                 colon = spec.index(b":")
                 route, spec = b"".join(spec[:colon]), spec[colon + 1 :]
-        if spec or name:  # an empty `<>` must not hide a name
+        if spec or (name and self._spec is not None):  # an empty `<>` must not hide a name
             at = len(spec) - 1 - spec[::-1].index(b"@") if b"@" in spec else len(spec)
             self.found.append(Address(name, b"".join(spec[:at]), b"".join(spec[at + 1 :]), route))
         self._reset()

@@ -120,6 +120,7 @@ def test_bodystructure() -> None:
         (b"undisclosed-recipients:;", [Address(None, b"undisclosed-recipients", None), GROUP_END]),
         (b'"x@y"@[192.0.2.1]', [Address(None, b"x@y", b"[192.0.2.1]")]),
         (b"MAILER-DAEMON", [Address(None, b"MAILER-DAEMON", b"")]),
+        (b"(nobody)", []),
         (b"MAILER-DAEMON <>", [Address(b"MAILER-DAEMON", b"", b"")]),
         (b"<>", []),
         (rb"Pete(A nice \) chap) <pete(his)@c>", [Address(b"Pete", b"pete", b"c")]),
