@@ -42,7 +42,7 @@ def measure(directory: Path, sink: int, messages: int) -> dict[str, float]:
     tap = Tap(directory, handler_port=sink, domains=DOMAIN, extra=LIMITS)
     try:
         tap.start("proxy", "filer", "imap")
-        rate(tap, messages // 10)  # warm up
+        rate(tap, messages)  # warm up
         found[WELL] = rate(tap, messages)
         freeze(tap, on=True)
         found["frozen"] = rate(tap, messages)
@@ -55,7 +55,7 @@ def measure(directory: Path, sink: int, messages: int) -> dict[str, float]:
     full = Tap(directory / "full", handler_port=sink, domains=DOMAIN, extra=LIMITS + '[journal]\nreserve = "100TB"\n')
     try:
         full.start("proxy", "filer", "imap")
-        rate(full, messages // 10)
+        rate(full, messages)
         found["disk full"] = rate(full, messages)
     finally:
         full.stop()
