@@ -66,9 +66,13 @@ def _weigh(reading: Reading) -> _Weighed:
     unseen = facts.null_path or facts.to_return_path  # signs that people's mail does not bear
     if facts.person or (facts.listed and not (facts.answer or facts.generated or facts.to_return_path)):
         return _Weighed(0)
-    notice = look(reading)
     title = _is_titled(reading)
     titled_auto = "auto" in titled and not reading.subject.rstrip().endswith("?")
+    says_so = "auto" in says or titled_auto
+    maybe = title or says_so or facts.answer or unseen or facts.to_token or says.keys() & (NOTICES | {"hint"})
+    if not maybe:  # most people's mail: no need to go through its sentences
+        return _Weighed(0)
+    notice = look(reading)
     # Nobody but a program knows the address; what it says is a notice, if only in words that no rule has.
     alone = facts.to_token and _plain_statement(reading)
     # A lone word such as "leave" is a notice where somebody else is named, or it is said until when.
@@ -96,7 +100,6 @@ def _weigh(reading: Reading) -> _Weighed:
         - 2 * (facts.bulk and not notice.stated and "auto" not in titled)
     )  # fmt: skip
     programs = alone or (unseen and not stays and (facts.generated or hinted or asides > (not reading.own_title)))
-    says_so = "auto" in says or titled_auto
     if not (notice.stated or title or says_so or facts.answer or programs or (hinted and notice.leads)):
         return _Weighed(min(points, ENOUGH - 1))
     # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
