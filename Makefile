@@ -1,9 +1,10 @@
-# The commands that must always work on a fresh machine with Python 3.11+ and make, as root or not.
+# The commands that must always work on a fresh machine with Python 3.11+ and make, as root or not. Of several Pythons the
+# one that CI runs comes first.
 #   make run     set everything up and run the tap on loopback with a stand-in handler and sample traffic
 #   make test    set everything up and run the whole suite
 #   make check   lint, types, layers
 #   make bench   measure
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
