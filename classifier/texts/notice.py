@@ -24,7 +24,7 @@ _PREFIX_CHARS = 60
 _SIGNATURE_CHARS = 60
 _WORD_OR_TWO = 2
 _SENTENCES = 30
-SENTENCE = re.compile(r"(?<!\d)[.!?;։।]+(?:\s|$)|(?<=[^\x00-\x7f])\.")
+SENTENCE = re.compile(r"(?<!\d)[.!?;]+(?:\s|$)|(?<=[^\x00-\x7f])\.|[।۔؟։]+")
 _CONTACT = re.compile(
     r"[^\s@<>()]{1,64}@[^\s@<>()]{1,100}|(?<![\w.,/-])\+?\(?\d(?:[ \-./()]{0,2}\d){6,11}(?![\d,]|[.\-/ ]\d)"
 )
