@@ -25,6 +25,7 @@ _SIGNATURE_CHARS = 60
 _WORD_OR_TWO = 2
 _SENTENCES = 30
 SENTENCE = re.compile(r"(?<!\d)[.!?;]+(?:\s|$)|(?<=[^\x00-\x7f])\.|[।۔؟։]+")
+_UNSPACED = re.compile("[\u0e00-\u0e7f\u3005-\u30ff\u3400-\u9fff]")
 _CONTACT = re.compile(
     r"[^\s@<>()]{1,64}@[^\s@<>()]{1,100}|(?<![\w.,/-])\+?\(?\d(?:[ \-./()]{0,2}\d){6,11}(?![\d,]|[.\-/ ]\d)"
 )
@@ -82,8 +83,10 @@ def look(reading: Reading) -> Notice:
             continue
         # "Bye!" and a name below the last sentence are no matter; "Ich komme mit." is one.
         signed = at == len(sentences) - 1 and len(rest) <= _SIGNATURE_CHARS
-        only = only and (signed or len(rest.split()) <= _WORD_OR_TWO) and not any(c.isdigit() for c in rest)
-        others += len(rest) > _GREETING_CHARS
+        unspaced = len(_UNSPACED.findall(rest))  # two or three of these are a word
+        few = signed or len(rest.split()) + unspaced // 4 <= _WORD_OR_TWO
+        only = only and few and not any(c.isdigit() for c in rest)
+        others += len(rest) + unspaced > _GREETING_CHARS
     return Notice(
         stated=bool(reading.says.keys() & NOTICES),
         leads=leads,
