@@ -70,6 +70,32 @@ NOTICES = [
     "Oporretan nago.",
 ]
 
+ANSWERS = [
+    "Od środy choruję, pilne sprawy przejmuje Magda, 600 100 200.",
+    "Kvůli nemoci dnes neordinujeme. Akutní případy přebírá MUDr. Holý.",
+    "Som na chate bez internetu, ozvem sa po sviatkoch.",
+    "Beteg vagyok, pár napig nem nézem a postát.",
+    "Solicitarea dvs. a fost înregistrată cu nr. 4471. Vă vom răspunde în 30 de zile.",
+    "Кабинетът няма да работи до 10 януари.",
+    "Ordinacija ne radi do 10. siječnja.",
+    "На планини сам без сигнала, јављам се после Нове године.",
+    "Gospa Horvat se je upokojila. Za pogodbe pišite na info@podjetje.example.",
+    "На породилно сум до 2028, ме заменува Ана.",
+    "Jam e sëmurë, nuk i lexoj emailet.",
+    "Είμαστε σε έκθεση στη Λειψία, απαντάμε με καθυστέρηση.",
+    "Bu e-posta adresini artık kullanmıyorum, yeni adresim: ana@posta.example",
+    "Sorğunuz 4471 nömrə ilə qeydə alınıb.",
+    "Ауылдамын, интернет жоқ. Мерекеден кейін жазамын.",
+    "Мария Ивановна вышла на пенсию. По договорам пишите на info@firma.example.",
+    "Служу в ЗСУ, пошту перевіряю зрідка. У робочих справах — Ганна, hanna@firma.example.",
+    "Захварэў, адкажу, калі папраўлюся.",
+    "Ponia Petraitienė išėjo į pensiją. Dėl sutarčių rašykite info@firma.example.",
+    "Šonedēļ esmu mācībās Liepājā, pastu skatos vakaros.",
+    "Teie päring on registreeritud numbriga 4471.",
+    "კვირის ბოლომდე მიუწვდომელი ვარ.",
+    "Այս փոստարկղը չի ստուգվում։ Հարցերով գրեք info@firma.example հասցեով։",
+]
+
 OPT_OUTS = [
     "unsubscribe\n\n\nVon meinem iPhone gesendet",
     (
@@ -268,6 +294,24 @@ PEOPLE = [
     "Can you send me the GDPR policy?",
     "Sorry for the late reply, I was on holiday. Yes, let's meet.",
     "My colleague is on leave, so I am answering for her: we accept your offer.",
+    "Dziękuję za zaproszenie, niestety jestem wtedy na urlopie.",
+    "Od pátku jsem pryč, doručte to prosím dřív.",
+    "A kolléganőjük beteg, én meg várom a számlát.",
+    "De vineri sunt plecat, livrați vă rog mai devreme.",
+    "Вече не работя в училището, но чета съветите ви с удоволствие.",
+    "Ležala sam tjedan dana u bolnici i propustila prijavu.",
+    "Добили смо пакет, али недостаје једна књига.",
+    "Ne delam več v šoli, a vaše nasvete rada berem.",
+    "Nga e premtja nuk jam këtu, dërgojeni më herët.",
+    "Ευχαριστώ για την πρόσκληση, δυστυχώς τότε είμαι σε διακοπές.",
+    "Cumadan sonra yokum, lütfen daha önce teslim edin.",
+    "Мы получили посылку, но не хватает одной книги.",
+    "З п'ятниці мене не буде, доставте раніше.",
+    "Mokykloje nebedirbu, bet jūsų patarimus skaitau toliau.",
+    "Paldies par ielūgumu, diemžēl tad esmu atvaļinājumā.",
+    "Reedest olen ära, palun toimetage varem.",
+    "ამანათი მივიღეთ, მაგრამ ერთი წიგნი აკლია.",
+    "Ուրբաթից չեմ լինի, խնդրում եմ ավելի շուտ առաքել։",
 ]
 
 SUBSCRIBERS = [
@@ -342,6 +386,11 @@ def test_a_notice_sent_to_the_return_path_is_an_auto_reply(text: str) -> None:
     assert verdict.kind is Kind.AUTO_REPLY
     assert verdict.auto_reply is not None
     assert [r.address for r in verdict.recipients] == ["bob@client.example"]
+
+
+@pytest.mark.parametrize("text", ANSWERS)
+def test_a_notice_that_answers_our_mail_needs_no_header(text: str) -> None:
+    assert classify(letter(text, answers=True)).kind is Kind.AUTO_REPLY
 
 
 @pytest.mark.parametrize("text", OPT_OUTS)
