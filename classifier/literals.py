@@ -19,6 +19,8 @@ _BY_FREQUENCY = " etaoinsrhldcumfpgwybvkxjqz"
 _BITS = {char: 2.5 + 0.25 * rank for rank, char in enumerate(_BY_FREQUENCY)}
 _RARE_BITS = 8.0  # digits, punctuation, other scripts
 _SPECIAL = frozenset("\\[](){}|*+?.^$")
+_REPEATS = frozenset("?*+{")
+_ENDS_RUN = _SPECIAL | {""}
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 _NO_WIDTH = frozenset("bBAz")
 _CLASSES = frozenset("dDwWsSpPC")
@@ -52,6 +54,38 @@ def required(pattern: str) -> tuple[Strings, ...]:
     except (_Unknown, RecursionError):
         return ()
     return _best([*node.needs, node.exact or frozenset([""])])
+
+
+def alternatives(pattern: str) -> list[str]:
+    """The branches of a pattern that is an alternation as a whole, else the pattern alone.
+
+    Each branch requires more than all of them together do. Flags at the head hold for all branches: no split there.
+    """
+    if pattern.startswith("(?") and not pattern.startswith("(?:"):
+        return [pattern]
+    branches, begin, depth, at = [], 0, 0, 0
+    while at < len(pattern):
+        char = pattern[at]
+        if char == "\\":
+            at += 1
+        elif char == "[":
+            at = _class_end(pattern, at)
+        elif char == "|" and not depth:
+            branches.append(pattern[begin:at])
+            begin = at + 1
+        else:
+            depth += (char == "(") - (char == ")")
+        at += 1
+    return [*branches, pattern[begin:]]
+
+
+def _class_end(pattern: str, at: int) -> int:
+    """Where the bracket expression that begins at `at` ends; a `]` at its very beginning is one of its characters."""
+    at += 2 if pattern.startswith("[^", at) else 1
+    first = at
+    while at < len(pattern) and (pattern[at] != "]" or at == first):
+        at += 2 if pattern[at] == "\\" else 1
+    return at
 
 
 def _bits(strings: Strings) -> float:
@@ -122,7 +156,7 @@ class _Reader:
         return _joined(nodes)
 
     def _repeated(self, node: _Node) -> _Node:
-        while self.at < len(self.pattern) and self.pattern[self.at] in "?*+{":
+        while self.at < len(self.pattern) and self.pattern[self.at] in _REPEATS:
             mark = self.pattern[self.at]
             least = 0
             if mark == "{":
@@ -156,7 +190,16 @@ class _Reader:
             return _ANYTHING
         if char in _SPECIAL:
             raise _Unknown
-        return _Node(frozenset([char]))
+        return _Node(frozenset([char + self._plain()]))
+
+    def _plain(self) -> str:
+        """Further characters that stand for themselves, but for one that is repeated; as many as a string may have."""
+        begin = self.at
+        while self.at - begin < MAX_LENGTH - 1 and self.pattern[self.at : self.at + 1] not in _ENDS_RUN:
+            self.at += 1
+        if self.at > begin and self.pattern[self.at : self.at + 1] in _REPEATS:
+            self.at -= 1
+        return self.pattern[begin : self.at]
 
     def _group(self) -> _Node:
         if self._take("?") and not self._take(":"):

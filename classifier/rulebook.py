@@ -22,9 +22,11 @@ from typing import Any
 import re2
 from ahocorasick_rs import BytesAhoCorasick
 
-from classifier.literals import Strings, required
+from classifier.literals import Strings, alternatives, required
 
 DEFAULT_RANK = 50
+_OPTIONS = re2.Options()
+_OPTIONS.never_capture = True
 _OWN_KEYS = frozenset({"id", "patterns", "unless", "rank", "example", "counter_example"})
 # Hits of so many short texts are remembered, then forgotten all at once (2 MB a book at most).
 _REMEMBERED, _REMEMBERED_LENGTH = 4096, 400
@@ -60,13 +62,12 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
-    """One pattern of a rule: where it stands in the book, and which requirements it has beside its first."""
+    """One alternative of a rule's patterns: where it stands in the book, its requirements beside the first."""
 
     number: int
+    text: str
     rule: Rule
     group: str | None
-    compiled: Any
-    unless: Any
     others: frozenset[int]
 
 
@@ -99,16 +100,16 @@ def load_rules(path: Path, label_key: str) -> list[Rule]:
 
 
 def _spell_out(pattern: str, words: Mapping[str, str]) -> str:
-    for name, alternatives in words.items():
-        pattern = pattern.replace(name, alternatives)
+    for name, meaning in words.items():
+        pattern = pattern.replace(name, meaning)
     return pattern
 
 
 class Rulebook:
-    """Rules compiled together. Immutable once built, safe to share between threads."""
+    """Rules looked for together. What it finds never changes; safe to share between threads."""
 
     def __init__(self, rules: Iterable[Rule], groups: Mapping[str, str] | None = None) -> None:
-        """Compile; raises RuleError for a doubled id or a pattern that RE2 refuses.
+        """Raises RuleError for a doubled id; `check` tells whether RE2 takes all patterns.
 
         `groups` names the group of a rule by the rule's id, so that a search can leave out whole groups.
         """
@@ -123,23 +124,19 @@ class Rulebook:
         self._known: dict[
             tuple[str, frozenset[str] | None], list[Hit]
         ] = {}  # most refusals are the same few thousand sentences
-        self._compile()
+        # Most patterns never run in a process's life, and RE2 takes a quarter of a millisecond for each: on first use.
+        self._compiled: dict[str, Any] = {}
+        self._index()
 
-    def _compile(self) -> None:
-        options = re2.Options()
-        options.never_capture = True
+    def _index(self) -> None:
+        """Note which strings each pattern requires, and make the automaton that looks for all of them."""
         numbers: dict[Strings, int] = {}
         for rule in self.rules:
-            unless = re2.compile("|".join(rule.unless), options) if rule.unless else None
-            for text in rule.patterns:
-                try:
-                    compiled = re2.compile(text, options)
-                except re2.error as failure:
-                    raise RuleError(f"rule {rule.id}: {text!r}: {failure}") from None
+            for text in (branch for pattern in rule.patterns for branch in alternatives(pattern)):
                 needs = required(text)
                 first, *others = (numbers.setdefault(strings, len(numbers)) for strings in needs) if needs else (-1,)
                 group = self._groups.get(rule.id)
-                pattern = _Pattern(len(self._patterns), rule, group, compiled, unless, frozenset(others))
+                pattern = _Pattern(len(self._patterns), text, rule, group, frozenset(others))
                 self._patterns.append(pattern)
                 self._begun += [[] for _ in range(len(numbers) - len(self._begun))]
                 (self._begun[first] if needs else self._always).append(pattern)
@@ -163,6 +160,21 @@ class Rulebook:
             hits = self._known[text, groups] = self._search(text, groups)
         return list(hits)
 
+    def check(self) -> None:
+        """Compile everything now; raises RuleError for a pattern that RE2 refuses."""
+        for rule in self.rules:
+            for text in (*(b for pattern in rule.patterns for b in alternatives(pattern)), *rule.unless):
+                try:
+                    self._regex(text)
+                except re2.error as failure:
+                    raise RuleError(f"rule {rule.id}: {text!r}: {failure}") from None
+
+    def _regex(self, text: str) -> Any:
+        found = self._compiled.get(text)
+        if found is None:
+            found = self._compiled[text] = re2.compile(text, _OPTIONS)
+        return found
+
     def forget(self) -> None:
         """Drop what is remembered of texts searched before (for measuring)."""
         self._known = {}
@@ -173,13 +185,14 @@ class Rulebook:
         for pattern in self._possible(data):
             if groups is not None and pattern.group is not None and pattern.group not in groups:
                 continue
-            found = pattern.compiled.search(data)
+            found = self._regex(pattern.text).search(data)
             if found is None:
                 continue
             start, end = found.span()
             known = hits.get(pattern.rule.id)
             if known is None:
-                if pattern.unless is not None and pattern.unless.search(data) is not None:
+                unless = pattern.rule.unless
+                if unless and self._regex("|".join(unless)).search(data) is not None:
                     continue
             elif known[1] <= start:
                 continue

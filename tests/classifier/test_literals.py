@@ -7,8 +7,9 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier.literals import required
+from classifier.literals import alternatives, required
 from classifier.reasons.book import load_book
+from classifier.reports import forged, ndr
 from classifier.rulebook import Rule, Rulebook
 from classifier.texts.book import book
 
@@ -32,6 +33,7 @@ def test_required(pattern: str, strings: list[set[str]]) -> None:
     assert [set(s) for s in required(pattern)] == strings
 
 
+BOOKS = [book().text, book().subject, load_book().text_rules, load_book().receiver_rules, ndr.book(), forged.book()]
 _PLAIN = st.sampled_from(["a", "b", "ab", "ba c", r"\.", r"\b", "[ab]", "[^a]", ".", "^", "$", r"\w", r"[a-c]"])
 _PATTERNS = st.recursive(
     _PLAIN,
@@ -51,6 +53,30 @@ def test_a_matching_text_has_what_is_required(pattern: str, text: str) -> None:
             assert any(string in text for string in strings), (pattern, strings)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "branches"),
+    [
+        ("spam|eggs", ["spam", "eggs"]),
+        (r"a(?:b|c)|[|\]]|\|d|", ["a(?:b|c)", r"[|\]]", r"\|d", ""]),
+        ("[]|]x|[^]|]y", ["[]|]x", "[^]|]y"]),
+        ("(?m)^a|b", ["(?m)^a|b"]),
+        ("(?:a|b)", ["(?:a|b)"]),
+    ],
+)
+def test_alternatives(pattern: str, branches: list[str]) -> None:
+    assert alternatives(pattern) == branches
+
+
+@given(st.lists(_PATTERNS, min_size=1, max_size=4), st.text("abc .", max_size=30))
+def test_alternatives_find_together_what_the_pattern_finds(patterns: list[str], text: str) -> None:
+    whole = re2.compile("|".join(patterns)).search(text)
+    each = [m for branch in alternatives("|".join(patterns)) if (m := re2.compile(branch).search(text))]
+    assert (whole is None) == (not each)
+    if whole is not None:
+        first = min(each, key=lambda m: m.start())  # the first of those that begin earliest, as RE2 prefers
+        assert first.span() == whole.span()
+
+
 @pytest.mark.parametrize("rules", [book().text.rules, book().subject.rules, load_book().text_rules.rules])
 def test_nearly_all_rules_require_something(rules: tuple[Rule, ...]) -> None:
     idle = [pattern for rule in rules for pattern in rule.patterns if not required(pattern)]
@@ -63,6 +89,11 @@ def test_the_book_finds_what_each_pattern_finds_alone(patterns: list[str], text:
     found = [(hit.rule.id, hit.start, hit.end) for hit in Rulebook(rules).search(text)]
     alone = [(rule.id, m) for rule in rules if (m := re2.compile(rule.patterns[0]).search(text))] if text else []
     assert found == [(name, m.start(), m.end()) for name, m in alone]
+
+
+@pytest.mark.parametrize("rulebook", BOOKS)
+def test_re2_takes_every_rule(rulebook: Rulebook) -> None:
+    rulebook.check()
 
 
 def test_a_search_leaves_groups_out() -> None:

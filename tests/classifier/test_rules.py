@@ -163,7 +163,7 @@ def test_words_are_spelled_out_and_found(tmp_path: Path) -> None:
 def test_a_broken_rule_is_named(tmp_path: Path, old: str, new: str) -> None:
     path = rule_file(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(RuleError, match="rule"):
-        Rulebook(load_rules(path, "reason"))
+        Rulebook(load_rules(path, "reason")).check()
 
 
 def test_doubled_ids_are_refused(tmp_path: Path) -> None:
