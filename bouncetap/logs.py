@@ -109,7 +109,7 @@ def _redact(_logger: Any, _method: str, event: Any) -> Any:
             continue
         redacted = redact_address if key in ADDRESS_KEYS else redact_text
         if kind is bytes:
-            value = value.decode("utf-8", "backslashreplace")  # noqa: PLW2901
+            value = value.decode("utf-8", "backslashreplace")  # noqa: PLW2901  what follows sees text
         if isinstance(value, str):
             event[key] = redacted(value)
         elif isinstance(value, list | tuple) and key in ADDRESS_KEYS:
@@ -126,7 +126,7 @@ def configure(part: str, *, fmt: str = "json", level: str = "info", redact: bool
     """Sets logging up for this process; `part` ("proxy", "filer" ...) is in every event."""
     sink = QueuedSink(sys.stderr)
     encoder = json.JSONEncoder(ensure_ascii=False, default=repr)  # made once: `dumps` makes one for each event
-    renderer: Any = lambda _logger, _method, event: encoder.encode(event)  # noqa: E731
+    renderer: Any = lambda _logger, _method, event: encoder.encode(event)  # noqa: E731  rebound below, to an object
     if fmt == "console":
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     shared: list[Any] = [

@@ -121,9 +121,8 @@ class Rulebook:
         self._patterns: list[_Pattern] = []
         self._always: list[_Pattern] = []  # those that require nothing
         self._begun: list[list[_Pattern]] = []  # by requirement: those whose most telling one it is
-        self._known: dict[
-            tuple[str, frozenset[str] | None], list[Hit]
-        ] = {}  # most refusals are the same few thousand sentences
+        # Hits by text and groups: most refusals are the same few thousand sentences.
+        self._known: dict[tuple[str, frozenset[str] | None], list[Hit]] = {}
         # Most patterns never run in a process's life, and RE2 takes a quarter of a millisecond for each: on first use.
         self._compiled: dict[str, Any] = {}
         self._index()

@@ -151,10 +151,6 @@ class Mailboxes:
             for uid in by_pk[pk]:
                 yield uid, frame.shown
 
-    def fetch_bytes(self, name: str, uid: int) -> bytes | None:
-        """One message as it is shown; None if it has gone. Raises OSError, DamagedFrame."""
-        return next((shown for _, shown in self.shown(name, [uid])), None)
-
     # -- changing ------------------------------------------------------------------------------------------------
 
     def store(self, name: str, account: str, uids: Sequence[int], change: FlagChange) -> Changes:

@@ -7,10 +7,10 @@ Layout, under `<state_dir>/journal/` (0700):
         <seq>-<base LSN>.seg           preallocated segments of framed records (`format.py`)
         durable                        the LSN up to which all is fsynced: readers stop there
         filed                          the filer's cursor, published after its index commit (atomic rename)
-    unanswered                         digests of what a crash left unanswered (`duplicates that we caused`), 5 days
+    unanswered                         digests of what was never answered (`unanswered.py`), kept 5 days
 
 Who does what: the proxy has one `JournalWriter` a process (`writer.py`; behind it `pipeline.py`, `adoption.py`,
-`tidying.py`, and the disk's thread with `committer.py` and `log.py`); the filer has a `JournalReader` (`reader.py`)
+`tidying.py`, `unanswered.py`, and the disk's thread with `committer.py` and `log.py`); the filer has a `JournalReader` (`reader.py`)
 and calls `publish_filed`; the CLI looks in by `audit.py`.
 
 An LSN is a byte position in the stream, counted over all its segments: segment N+1 begins where N ends. After a

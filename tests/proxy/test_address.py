@@ -1,3 +1,5 @@
+"""The arguments of MAIL and RCPT: what is read off them, and what is refused, relaying above all."""
+
 from __future__ import annotations
 
 import pytest

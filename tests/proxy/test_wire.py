@@ -1,3 +1,5 @@
+"""Bodies on the wire: where they end however the stream is cut, what could smuggle, how often it was relayed."""
+
 from __future__ import annotations
 
 import pytest

@@ -125,7 +125,7 @@ def test_a_copied_message_lives_until_its_last_entry_goes(quarantine: Quarantine
     assert mailboxes.move(HARD, "ann", [1], "Complaints") == [(1, 1)]
     assert mailboxes.folder(HARD).messages == 0
     assert mailboxes.account_flags("Complaints", "ann") == [(1, 1)]
-    assert mailboxes.fetch_bytes("Complaints", 1) == mailboxes.fetch_bytes("Replies", 1)
+    assert dict(mailboxes.shown("Complaints", [1])) == dict(mailboxes.shown("Replies", [1])) != {}
     for folder in ("Replies", "Complaints"):
         assert quarantine.original(entry.id)
         mailboxes.store(folder, "ann", [1], FlagChange(set_bits=4))

@@ -1,1 +1,0 @@
-"""The rules of reasons: data only (TOML). `classifier/reasons/book.py` reads them."""
