@@ -10,8 +10,8 @@ Layout, under `<state_dir>/journal/` (0700):
     unanswered                         digests of what was never answered (`unanswered.py`), kept 5 days
 
 Who does what: the proxy has one `JournalWriter` a process (`writer.py`; behind it `pipeline.py`, `adoption.py`,
-`tidying.py`, `unanswered.py`, and the disk's thread with `committer.py` and `log.py`); the filer has a `JournalReader` (`reader.py`)
-and calls `publish_filed`; the CLI looks in by `audit.py`.
+`tidying.py`, `unanswered.py`, and the disk's thread with `committer.py` and `log.py`); the filer has a
+`JournalReader` (`reader.py`) and calls `publish_filed`; the CLI looks in by `audit.py`.
 
 An LSN is a byte position in the stream, counted over all its segments: segment N+1 begins where N ends. After a
 failed write or fsync the writer never touches that descriptor again: it opens a new segment whose base is the last

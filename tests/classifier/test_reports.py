@@ -16,7 +16,9 @@ from classifier.reports import secondopinion
 from classifier.reports.model import Case, Report
 from classifier.verdict import Category, Kind
 
-NOTICES: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "notices.toml").read_text("utf-8"))["notice"]
+HERE = Path(__file__).parent
+NOTICES: list[dict[str, Any]] = tomllib.loads((HERE / "notices.toml").read_text("utf-8"))["notice"]
+SENTENCES: list[dict[str, str]] = tomllib.loads((HERE / "notices_languages.toml").read_text("utf-8"))["notice"]
 
 
 def raw(notice: dict[str, Any], *, body: str | None = None) -> bytes:
@@ -42,6 +44,19 @@ def test_notice(notice: dict[str, Any]) -> None:
     if notice["kind"] == "other":
         assert verdict.authentic is False
         assert verdict.evidence
+
+
+@pytest.mark.parametrize("notice", SENTENCES, ids=[f"{n['language']}-{at}" for at, n in enumerate(SENTENCES)])
+def test_a_recipient_named_in_a_sentence_of_any_language(notice: dict[str, str]) -> None:
+    sentence = {
+        **notice,
+        "from": "MAILER-DAEMON@mx.relay.example",
+        "text": notice["text"].format(to="lena@dest.example"),
+    }
+    verdict = classify(raw(sentence), Context())
+    assert verdict.kind == "bounce"
+    found = [(r.address, r.reason) for r in verdict.recipients]
+    assert found == [("lena@dest.example", notice.get("reason", "mailbox_full"))]
 
 
 def dsn(

@@ -1,7 +1,8 @@
-"""The documents are true: every metric, command, dependency and rule is named, and every link leads somewhere."""
+"""The documents are true: every metric, command and dependency is named, every link and file name leads somewhere."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import re
 import subprocess
@@ -16,10 +17,17 @@ from bouncetap.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "fixtures/README.md"]
+NOT_OURS = {"bouncetap.toml", "score.py"}  # the operator's, and what comes with the labelled messages
 
 
 def text(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
+
+
+def tracked() -> list[str]:
+    """The files that git knows, and that are there."""
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True, cwd=ROOT).stdout
+    return [name for name in listed.decode().split("\0") if (ROOT / name).is_file()]
 
 
 def test_every_dependency_is_explained_and_pinned() -> None:
@@ -76,6 +84,37 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def named_files(page: str) -> set[str]:
+    """Files of ours that a text names between backticks, with or without their folder."""
+    return set(re.findall(r"`((?:[a-z_]+/)*[a-z_0-9]+\.(?:py|toml|md|txt|sh|dict|service))`", page)) - NOT_OURS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    there = tracked()
+    for name in named_files(page.read_text(encoding="utf-8")):
+        assert any(f"/{file}".endswith(f"/{name}") for file in there), name
+
+
+def test_every_module_says_what_it_is_for_and_names_files_that_exist() -> None:
+    there = tracked()
+    modules = [name for name in there if name.endswith(".py") and "/versions/" not in name]
+    assert len(modules) > 200
+    for module in modules:
+        said = ast.get_docstring(ast.parse(text(module)))
+        assert said, f"{module} does not say what it is for"
+        missing = [name for name in named_files(said) if not any(f"/{file}".endswith(f"/{name}") for file in there)]
+        assert not missing, f"{module} names {missing}"
+
+
+def test_every_table_of_the_tests_is_read_by_one() -> None:
+    there = tracked()
+    sources = "".join(text(name) for name in there if name.startswith("tests/") and name.endswith(".py"))
+    tables = [name for name in there if re.fullmatch(r"tests/(?!dialogues/).+\.(?:toml|txt|dict)", name)]
+    assert tables
+    assert not [name for name in tables if Path(name).name not in sources]
+
+
 def test_the_proxy_s_process_never_loads_the_store() -> None:
     proxy_alone = "bouncetap.parts, bouncetap.config.for_proxy, proxy.server, proxy.delivery"
     barred = "{'store', 'classifier', 'sqlalchemy', 're2', 'alembic'}"
@@ -85,8 +124,7 @@ def test_the_proxy_s_process_never_loads_the_store() -> None:
 
 
 def test_no_registry_hosts_and_no_machine_paths_in_the_tree() -> None:
-    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True, cwd=ROOT).stdout
-    for name in filter(None, listed.decode().split("\0")):
-        content = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
+    for name in tracked():
+        content = (ROOT / name).read_bytes()
         for forbidden in (b"pypi" + b".org", b"files.python" + b"hosted", b"/work" + b"/main", b"deb.debian" + b".org"):
             assert forbidden not in content, name
