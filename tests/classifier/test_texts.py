@@ -173,6 +173,19 @@ def test_a_challenge_is_no_auto_reply(text: str) -> None:
     assert classify(letter(text)).kind is Kind.CHALLENGE_RESPONSE
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "잘 받았습니다. 감사합니다.",
+        "东西收到了,质量不好,抱歉我不要了。",
+        "Tôi nhận hàng rồi, không đúng màu. Xin lỗi, tôi không giữ.",
+        "สีไม่ตรงกับรูป ขอโทษ ไม่เอาแล้ว",
+    ],
+)
+def test_thanks_and_excuses_of_a_person_are_no_notice(text: str) -> None:
+    assert classify(letter(text, to="return@bounces.example.com", subject="Shop")).kind is Kind.HUMAN
+
+
 def test_hotmail_complaints_without_a_feedback_report() -> None:
     raw = (
         b"From: staff@hotmail.com\nTo: fbl@shop.example\nSubject: complaint about message from 192.0.2.17\n"
