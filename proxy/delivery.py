@@ -139,7 +139,7 @@ class Delivery:
             digest = await in_thread(digest_of, message)
         else:
             digest = digest_of(message)
-        if resend := await self._duplicates.answer(digest):
+        if resend := await self._duplicates.answer(digest, message.gone):
             return resend
         if message.refused:
             return await self._refused(message, digest)

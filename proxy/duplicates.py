@@ -2,8 +2,9 @@
 
 Such a resend gets the reply that the first copy would have got, and no second record. Three places know of first
 copies: the messages whose sender has gone while they are being handled, the journal's `unanswered` set (kept over
-crashes), and, for what the journal could not take, a small memory here. Once a resend has been answered the next
-identical submission is a new message: it would have reached the handler twice without us.
+crashes), and, for what the journal could not take, a small memory here. One first copy stands for one resend: while
+that is being answered, and once it has been, the next identical submission is a new message. It would have reached
+the handler twice without us.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import structlog
 from prometheus_client import Counter
@@ -22,6 +25,7 @@ from proxy.types import Incoming, Reply
 
 SUPPRESSED = Counter("bouncetap_proxy_duplicates_suppressed", "Resends that we caused and did not forward again")
 REMEMBERED = 10_000
+HEARD_WITHIN_S = 5.0  # a session asks its socket for a second
 
 log = structlog.get_logger("proxy")
 
@@ -36,6 +40,14 @@ def digest_of(message: Incoming) -> bytes:
     return found.digest()
 
 
+@dataclass(slots=True)
+class _Claim:
+    """A first copy whose resend is being answered; `gone` asks after each sender of one that has not heard yet."""
+
+    digest: bytes
+    gone: list[Callable[[], bool]] = field(default_factory=list)
+
+
 class Duplicates:
     """Knows every message until its session has said whether the sender got its answer, and marks that."""
 
@@ -43,7 +55,7 @@ class Duplicates:
         self._journal = journal
         self._jobs: dict[str, Job] = {}
         self._by_digest: dict[bytes, list[Job]] = {}
-        self._resends: dict[str, bytes] = {}  # ids of first copies whose resend is being answered
+        self._resends: dict[str, _Claim] = {}  # by the first copy's id
         self._unheard: OrderedDict[bytes, Reply] = OrderedDict()  # for messages without a record
 
     def watch(self, job: Job) -> None:
@@ -51,8 +63,10 @@ class Duplicates:
         self._jobs[job.id] = job
         self._by_digest.setdefault(job.digest, []).append(job)
 
-    def forget(self, job: Job) -> None:
-        """Its resend will be a new message."""
+    def forget(self, job: Job, *, heard: bool = True) -> None:
+        """Its resend will be a new message, or has to be found in the journal."""
+        if not job.heard.done():
+            job.heard.set_result(heard)
         self._jobs.pop(job.id, None)
         same = self._by_digest.get(job.digest, [])
         if job in same:
@@ -66,26 +80,38 @@ class Duplicates:
         if len(self._unheard) > REMEMBERED:
             self._unheard.popitem(last=False)
 
-    async def answer(self, digest: bytes) -> tuple[Reply, str] | None:
-        """The answer (and the first copy's id) to a resend of what never was answered; None if this is none."""
+    async def answer(self, digest: bytes, gone: Callable[[], bool] = bool) -> tuple[Reply, str] | None:
+        """The answer (and the first copy's id) to a resend of what never was answered; None if this is none.
+
+        `gone` tells whether this sender has left, too.
+        """
         for first in tuple(self._by_digest.get(digest, ())):  # others come and go while we wait
-            if first.gone():
+            if first.gone() and not self._claimed(first.id):
                 reply = await asyncio.shield(first.answer)
-                if not 400 <= reply.code < 500:
-                    return self._again(first.id, digest, reply)
-        if hit := self._journal.was_unanswered(digest):
+                # Half closed is not gone: whether it heard is known once its session has seen its socket.
+                await asyncio.wait({first.heard}, timeout=HEARD_WITHIN_S)
+                heard = first.heard.done() and first.heard.result()
+                if not heard and not self._claimed(first.id):
+                    return self._again(first.id, digest, gone, reply)
+        hit = self._journal.was_unanswered(digest)
+        if hit and not self._claimed(hit.id):
             reply = Reply(hit.code, (hit.text.encode("utf-8", "replace"),)) if hit.code >= 500 else queued(hit.id)
-            return self._again(hit.id, digest, reply)
+            return self._again(hit.id, digest, gone, reply)
         untapped = self._unheard.pop(digest, None)
         if untapped is None:
             return None
         SUPPRESSED.inc()
         return untapped, ""
 
-    def _again(self, ident: str, digest: bytes, reply: Reply) -> tuple[Reply, str]:
+    def _claimed(self, ident: str) -> bool:
+        """Whether somebody who is still there is hearing this first copy's answer: it is not for two."""
+        claim = self._resends.get(ident)
+        return claim is not None and not all(gone() for gone in claim.gone)
+
+    def _again(self, ident: str, digest: bytes, gone: Callable[[], bool], reply: Reply) -> tuple[Reply, str]:
         SUPPRESSED.inc()
         log.info("duplicate_suppressed", id=ident, code=reply.code)
-        self._resends[ident] = digest
+        self._resends.setdefault(ident, _Claim(digest)).gone.append(gone)
         return reply, ident
 
     def answered(self, ident: str, code: int) -> None:
@@ -93,16 +119,25 @@ class Duplicates:
         job = self._jobs.get(ident)
         if job is not None:
             self.forget(job)
-        digest = self._resends.pop(ident, None)
-        if digest is not None:
-            self._journal.resend_answered(digest)
+        claim = self._resends.pop(ident, None)
+        if claim is not None:
+            self._journal.resend_answered(claim.digest)
         self._journal.note(Mark(ident, time.time_ns(), answered=code))
 
     def unanswered(self, ident: str) -> None:
         """The sender has gone without its reply: its resend is a duplicate that we caused."""
         job = self._jobs.get(ident)
         if job is None:  # a resend's own reply got lost too, or the first copy's resend has been answered meanwhile
-            self._resends.pop(ident, None)
+            self._unclaim(ident)
             return
-        self.forget(job)
+        self.forget(job, heard=False)
         self._journal.note(Mark(ident, time.time_ns(), answered=0))
+
+    def _unclaim(self, ident: str) -> None:
+        """One of those who were hearing this first copy's answer has gone; the others still are."""
+        claim = self._resends.get(ident)
+        if claim is None:
+            return
+        claim.gone.remove(next((gone for gone in claim.gone if gone()), claim.gone[0]))
+        if not claim.gone:
+            del self._resends[ident]

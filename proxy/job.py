@@ -19,7 +19,7 @@ class Job:
     """All on one loop. `concluded` is called once, as soon as both answer and outcome are there.
 
     `durable` is None while the record is pending, then whether it is safe. `answer` resolves with the sender's reply;
-    `told` is its code then, else 0.
+    `told` is its code then, else 0. `heard` resolves when it is known whether the sender got that.
     """
 
     __slots__ = (
@@ -30,6 +30,7 @@ class Job:
         "digest",
         "durable",
         "gone",
+        "heard",
         "id",
         "journalled",
         "late",
@@ -56,6 +57,7 @@ class Job:
         self.ticket = Ticket()
         self.told = 0
         self.answer: asyncio.Future[Reply] = loop.create_future()
+        self.heard: asyncio.Future[bool] = loop.create_future()
         self.journalled: asyncio.Future[bool] = loop.create_future()  # False too if it takes beyond the deadline
         self._policy = policy
         self._concluded = concluded

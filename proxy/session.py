@@ -213,6 +213,8 @@ class Session(Connection):
                         splitter.discard()
                         self._hold(-self._held_bytes)
                 if rest is not None:
+                    if self.ending:  # its time was up in the same instant: the 421 is said, the sender keeps it
+                        raise GoneError
                     inbox.put_back(rest)
                     return refusal
             now = self.loop.time()

@@ -156,8 +156,10 @@ class JournalWriter:
 
     def resend_answered(self, digest: bytes) -> None:
         """The resend of an unanswered submission has got its reply: the next identical one is a new message."""
-        if self._unanswered.get(digest) is not None and not self._closed:
-            self._remember(UnansweredHit(digest, "", ANSWERED, "", time.time()))
+        hit = self._unanswered.get(digest)
+        if hit is not None and not self._closed:
+            # Never dated before what it takes back: the clock may have been set, and the later line counts.
+            self._remember(UnansweredHit(digest, "", ANSWERED, "", max(time.time(), hit.at_s)))
 
     def _remember(self, hit: UnansweredHit) -> None:
         self._unanswered.remember(hit)

@@ -54,6 +54,24 @@ async def test_a_client_that_vanished_counts_as_unanswered(tmp_path: Path) -> No
     await writer.close()
 
 
+async def test_an_answered_resend_is_one_also_where_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next genuine message of these bytes would be taken for a resend, and be lost."""
+    writer = await JournalWriter.open(settings_for(tmp_path))
+    entry = make_entry()
+    await writer.append_entry(entry)
+    await writer.append_mark(Mark(entry.id, 1, answered=0))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 7200)
+    writer.resend_answered(entry.digest)
+    assert writer.was_unanswered(entry.digest) is None
+    await writer.close()
+    heir = await JournalWriter.open(settings_for(tmp_path))
+    assert heir.was_unanswered(entry.digest) is None
+    await heir.close()
+
+
 async def test_unanswered_expires(tmp_path: Path) -> None:
     now = time.time()
     lines = [

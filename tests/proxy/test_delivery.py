@@ -267,6 +267,52 @@ async def test_a_resend_while_the_first_copy_is_under_way(tmp_path: Path) -> Non
         assert len(tap.records()) == 2
 
 
+async def test_one_lost_answer_suppresses_one_resend_and_no_genuine_message(tmp_path: Path) -> None:
+    """Two identical submissions at once, and one first copy that nobody heard of: only one of them is its resend."""
+    async with serving() as handler, tapping(tmp_path, handler) as tap:
+        wire = unique()
+        gate = await gone_during_the_forward(tap, handler, wire)
+        gate.open.set()
+        await tap.until(lambda: tap.answered() == 0)
+        # Neither has heard yet, as a session in the middle of writing its reply.
+        first, second = [await tap.delivery.deliver(incoming(wire, rcpt_args=(RCPT,))) for _ in range(2)]
+        assert "queued as" in str(first[0])
+        assert second[0].lines == (b"2.0.0 taken as 2",)
+        tap.delivery.answered(first[1], 250)
+        tap.delivery.answered(second[1], 250)
+        assert handler.accepted == 2
+
+
+async def test_a_resend_whose_sender_has_gone_too_leaves_the_answer_to_the_next(tmp_path: Path) -> None:
+    async with serving() as handler, tapping(tmp_path, handler) as tap:
+        wire = unique()
+        gate = await gone_during_the_forward(tap, handler, wire)
+        gate.open.set()
+        await tap.until(lambda: tap.answered() == 0)
+        first = await tap.delivery.deliver(incoming(wire, gone=lambda: True))
+        second = await tap.delivery.deliver(incoming(wire))
+        assert first[1] == second[1]
+        tap.delivery.unanswered(first[1])  # found out late
+        tap.delivery.answered(second[1], 250)
+        assert await tap.send(wire) == "250 2.0.0 taken as 2"  # the answer has been heard: this is a new message
+
+
+async def test_a_half_closed_sender_is_still_there(tmp_path: Path) -> None:
+    """Another's identical message is no resend of one whose sender has only closed its own side."""
+    async with serving() as handler, tapping(tmp_path, handler) as tap:
+        wire, gate = unique(), Gate()
+        handler.script["dot"] = [gate]
+        client = await tap.sender.begin(wire)
+        client.writer.write_eof()
+        await tap.until(lambda: gate.reached == 1)
+        await asyncio.sleep(0.05)
+        other = await tap.sender.begin(wire)
+        await asyncio.sleep(0.05)
+        gate.open.set()
+        assert await client.reply() == "250 2.0.0 taken as 1"
+        assert await other.reply() == "250 2.0.0 taken as 2"
+
+
 async def test_a_resend_gets_the_recorded_refusal(tmp_path: Path) -> None:
     async with serving() as handler, tapping(tmp_path, handler) as tap:
         wire = unique()

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from proxy.session import Session
 from proxy.types import Capabilities, Reply
 from tests.support.inbound import ENVELOPE, Sink, running, until
 
@@ -183,6 +184,24 @@ async def test_a_closed_socket_is_told_from_one_that_still_reads(closed: bool) -
         sink.gate.set()
         await until(lambda: tap.server.status()["connections"] == 0)
         assert [code for _, code in sink.marks] == ([] if closed else [250])
+
+
+async def test_a_dot_in_the_instant_of_the_timeout_is_not_taken() -> None:
+    """The 421 is said already, so the sender keeps the message: it must not go on as well."""
+    async with running() as tap:
+        client = await tap.connect()
+        await client.say(ENVELOPE + b"x\r\n")
+        for wanted in ("250", "250", "250", "354"):
+            assert (await client.reply())[:3] == wanted
+        assert tap.server._front is not None
+        (session,) = tap.server._front.sessions
+        assert isinstance(session, Session)
+        session.data_received(b".\r\n")  # both in one turn of the loop
+        session._deadline = 0.0
+        session._tick()
+        assert await client.reply() == "421 4.4.2 Timeout"
+        assert await client.closed()
+        assert tap.sink.messages == []
 
 
 async def test_a_body_behind_a_refused_data_is_not_obeyed() -> None:
