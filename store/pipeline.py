@@ -1,11 +1,15 @@
 """From the journal's tail to batches that are ready to be filed: read and classified ahead, handed out in order.
 
 Every worker has a batch, and one more is ready or being filed. What cannot be prepared now (no process, no memory) is
-tried anew; when the journal cannot be read, all that is not filed yet is read again from what is committed.
+tried anew; when the journal cannot be read, all that is not filed yet is read again from what is committed. A disk
+that fails to read the same journal for long has a bad sector: what lies on it is passed over, or nothing behind it
+would ever be filed.
 """
 
 from __future__ import annotations
 
+import errno
+import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -20,6 +24,8 @@ from store.tail import Batch, Tail
 from store.workers import Worker, Workers
 
 BATCH_BYTES = 16 * 1024 * 1024
+UNREADABLE_AFTER_S = 600.0  # of failing reads in a row; until then the disk may come back
+RETRIED_WITHIN_S = 120.0  # a read that fails is tried again sooner than that
 
 
 @dataclass(slots=True)
@@ -37,6 +43,7 @@ class Pipeline:
         self._workers = workers
         self._tail: Tail | None = None
         self._ahead: deque[_Ahead] = deque()
+        self._failing: tuple[float, float] | None = None  # first and last failure in a row to read (monotonic)
 
     def open(self) -> dict[str, Cursor]:
         """Begin to read where the index says that filing has come to; gives those cursors, {} if it is open already.
@@ -47,7 +54,7 @@ class Pipeline:
             return {}
         with self._index.read() as connection:
             cursors = load_cursors(connection)
-        self._tail = Tail(self.settings.journal_dir, cursors)
+        self._tail = Tail(self.settings.journal_dir, cursors, forgiving=self._bad_sector())
         return cursors
 
     def close(self) -> None:
@@ -70,8 +77,10 @@ class Pipeline:
         while len(self._ahead) <= self._workers.count:
             try:
                 batch = self._tail.take(self.settings.batch_messages, BATCH_BYTES)
-            except OSError:
+            except OSError as error:
                 self._forget()
+                if error.errno == errno.EIO:
+                    self._note_failure()
                 raise
             if not batch:
                 return
@@ -97,6 +106,17 @@ class Pipeline:
     def _submit(self, batch: Batch) -> Future[list[Filing]]:
         settings = self.settings
         return self._workers.submit(lambda worker: _prepared(worker, batch, settings))
+
+    def _note_failure(self) -> None:
+        now = time.monotonic()
+        first, last = self._failing or (now, now)
+        self._failing = (first if now - last < RETRIED_WITHIN_S else now, now)
+
+    def _bad_sector(self) -> bool:
+        if self._failing is None:
+            return False
+        first, last = self._failing
+        return last - first >= UNREADABLE_AFTER_S
 
     def _forget(self) -> None:
         if self._tail is not None:

@@ -52,11 +52,12 @@ class _Waiting:
 
 
 class Tail:
-    """Reads on from `cursors`. Not thread-safe."""
+    """Reads on from `cursors`. Not thread-safe. `forgiving`: what the disk cannot read is passed over as damage."""
 
-    def __init__(self, journal: Path, cursors: Mapping[str, Cursor]) -> None:
+    def __init__(self, journal: Path, cursors: Mapping[str, Cursor], *, forgiving: bool = False) -> None:
         self._journal = journal
-        self.reader = JournalReader(journal)
+        self._forgiving = forgiving
+        self.reader = JournalReader(journal, forgiving=forgiving)
         self._published = dict(cursors)
         self._ahead = {stream: set(cursor.ahead) for stream, cursor in cursors.items()}
         self._waiting: dict[str, _Waiting] = {}  # for the sender's answer
@@ -139,7 +140,7 @@ class Tail:
         """The entry with its body, read again where it was not kept."""
         if waiting.whole:
             return waiting.entry
-        again = StreamReader(self._journal / waiting.stream, waiting.lsn)
+        again = StreamReader(self._journal / waiting.stream, waiting.lsn, forgiving=self._forgiving)
         try:
             for item in again.poll(1, 1):
                 if isinstance(item.record, Entry) and item.record.id == waiting.entry.id:

@@ -62,7 +62,14 @@ class Adoption:
             try:
                 recovered = recover(pipeline.files, path)
                 self.refused.pop(name, None)
-                log = StreamLog(pipeline.files, path, lock_fd, segment_bytes=_SEGMENT_BYTES, durable=recovered.end)
+                log = StreamLog(
+                    pipeline.files,
+                    path,
+                    lock_fd,
+                    segment_bytes=_SEGMENT_BYTES,
+                    durable=recovered.end,
+                    lossy=recovered.lossy,
+                )
                 log.publish()
                 adopted.append((recovered, log))
             except (OSError, UnknownVersionError) as error:

@@ -122,7 +122,7 @@ def _records(report: StreamReport, path: Path) -> Iterator[_Found]:
     segments = list_segments(path)
     for name, end in zip(segments, segment_ends(segments), strict=True):
         try:
-            with Segment(name.path) as segment:
+            with Segment(name.path, forgiving=True) as segment:
                 limit = min(segment.end, segment.end if end is None else end)
                 if live:
                     limit = min(limit, durable)

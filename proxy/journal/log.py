@@ -41,7 +41,8 @@ class StreamLog:
     """Appends to a stream whose lock (`lock_fd`) the caller holds. One thread at a time.
 
     `segments` lists the stream's segments in order; `durable` is the LSN up to which all is fsynced. Both begin with
-    what recovery found. A new segment is never shorter than the batch that opens it.
+    what recovery found. A new segment is never shorter than the batch that opens it. `lossy`: acknowledged records in
+    it cannot be read; nothing of it is ever deleted.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class StreamLog:
         *,
         segment_bytes: int,
         durable: int = 0,
+        lossy: bool = False,
     ) -> None:
         self.files = files
         self.path = path
         self.name = path.name
         self.segments: list[SegmentName] = list_segments(path)
         self.durable = durable
+        self.lossy = lossy
         self.syncing_since = 0.0  # monotonic, 0 if no fsync is under way
         self.last_sync_s = 0.0
         self._lock_fd = lock_fd

@@ -36,10 +36,14 @@ class Damage:
 
 
 class StreamReader:
-    """One stream's tail. `position` is the LSN to go on from; `refused` says why a stream cannot be read."""
+    """One stream's tail. `position` is the LSN to go on from; `refused` says why a stream cannot be read.
 
-    def __init__(self, path: Path, position: int = 0) -> None:
+    Where the disk cannot read a page, `forgiving` passes it over as damage; else that is an OSError.
+    """
+
+    def __init__(self, path: Path, position: int = 0, *, forgiving: bool = False) -> None:
         self.path = path
+        self._forgiving = forgiving
         self.position = position
         self.damage = Damage()
         self.refused = ""
@@ -116,7 +120,7 @@ class StreamReader:
     def _open(self, name: SegmentName) -> Segment:
         if self._segment is None or self._segment.path != name.path:
             self.close()
-            self._segment = Segment(name.path)
+            self._segment = Segment(name.path, forgiving=self._forgiving)
         return self._segment
 
     def _skipped(self, size_bytes: int) -> None:
@@ -127,11 +131,12 @@ class StreamReader:
 class JournalReader:
     """All streams of a journal directory, new ones as they appear. Not thread-safe.
 
-    A stream that nobody called `seek` for is read from its beginning.
+    A stream that nobody called `seek` for is read from its beginning. `forgiving` as in `StreamReader`.
     """
 
-    def __init__(self, dir: Path) -> None:  # noqa: A002 - the name the other parts use
+    def __init__(self, dir: Path, *, forgiving: bool = False) -> None:  # noqa: A002 - the name the other parts use
         self.dir = dir
+        self._forgiving = forgiving
         self._readers: dict[str, StreamReader] = {}
         self._turn = 0
 
@@ -194,5 +199,6 @@ class JournalReader:
 
     def _reader(self, stream: str) -> StreamReader:
         if stream not in self._readers:
-            self._readers[stream] = StreamReader(self.dir / streams.check_name(stream))
+            path = self.dir / streams.check_name(stream)
+            self._readers[stream] = StreamReader(path, forgiving=self._forgiving)
         return self._readers[stream]

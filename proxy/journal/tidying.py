@@ -1,7 +1,8 @@
 """Keeping the disk tidy: segments whose entries are settled and filed go, what stays open long is copied forward.
 
 Only the oldest segments of a stream are deleted, one after the other: a later one may hold the very marks that settle
-an earlier one's entries. A copy is made only where it frees much more than it writes.
+an earlier one's entries. A copy is made only where it frees much more than it writes. A stream in which acknowledged
+mail cannot be read stays as it is until an operator moves it away.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Tidying:
     async def tidy(self, log: StreamLog) -> None:
         """Delete what may go of a stream, or copy what pins it. Raises OSError, JournalError."""
         pipeline = self._pipeline
+        if log.lossy:
+            return
         filed = await asyncio.to_thread(read_cursor, log.path / FILED)
         for segment in self._deletable(log, filed):
             await pipeline.committer.call(lambda segment=segment: log.drop_segment(segment))  # type: ignore[misc]

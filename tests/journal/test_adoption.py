@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from proxy.journal.audit import verify
 from proxy.journal.reader import JournalReader
 from proxy.journal.records import Entry, Mark
-from proxy.journal.stream import list_segments, list_streams, lock_stream, publish_filed
+from proxy.journal.stream import DURABLE, list_segments, list_streams, lock_stream, pack_cursor, publish_filed
 from proxy.journal.writer import JournalWriter
 from tests.support.journal import (
+    bad_disk,
+    forwarded,
     make_entry,
     settings_for,
+    settle,
 )
 
 
@@ -64,10 +69,12 @@ async def test_recovery_cuts_a_torn_tail_and_passes_over_damage(tmp_path: Path) 
     entries = [make_entry(300) for _ in range(5)]
     lsns = [await writer.append_entry(entry) for entry in entries]
     await writer.close()
-    (segment,) = list_segments(tmp_path / list_streams(tmp_path)[0])
+    stream = tmp_path / list_streams(tmp_path)[0]
+    (segment,) = list_segments(stream)
     data = bytearray(segment.path.read_bytes())
     data[64 + lsns[1] + 100] ^= 1  # a bad sector in the second
-    data[-1] ^= 1  # the last one torn
+    data[-1] ^= 1  # the last one torn, before its fsync
+    (stream / DURABLE).write_bytes(pack_cursor(lsns[4]))
     segment.path.write_bytes(data)
     reader = JournalReader(tmp_path)
     heir = await JournalWriter.open(settings_for(tmp_path))
@@ -81,6 +88,71 @@ async def test_recovery_cuts_a_torn_tail_and_passes_over_damage(tmp_path: Path) 
     assert reader.damage()
     await heir.close()
     reader.close()
+
+
+async def test_what_was_durable_is_no_torn_tail(tmp_path: Path) -> None:
+    """A bad last record that had been acknowledged is a loss: told, and kept for whoever can still read it."""
+    writer = await JournalWriter.open(settings_for(tmp_path))
+    entries = [make_entry(300) for _ in range(2)]
+    await asyncio.gather(*map(writer.append_entry, entries))
+    await writer.close()
+    name = list_streams(tmp_path)[0]
+    (segment,) = list_segments(tmp_path / name)
+    data = bytearray(segment.path.read_bytes())
+    data[-1] ^= 1
+    segment.path.write_bytes(data)
+    heir = await JournalWriter.open(settings_for(tmp_path))
+    assert [entry.id for entry in await heir.adopt_orphans()] == [entries[0].id]
+    assert len(heir.damage[name]) == 1
+    assert segment.path.read_bytes() == data
+    await heir.append_mark(forwarded(entries[0]))
+    publish_filed(tmp_path, name, 1_000_000)
+    await heir.housekeep()
+    assert segment.path.read_bytes() == data
+    await heir.close()
+
+
+@pytest.mark.parametrize("bad_page", [0, 2, 8])
+async def test_a_bad_sector_costs_what_lies_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad_page: int
+) -> None:
+    """Not what lies behind it, nor what is in other segments, nor the file, which the next life may be able to read."""
+    writer = await JournalWriter.open(settings_for(tmp_path, segment_bytes=40_000))
+    entries = [make_entry(5000) for _ in range(14)]
+    lsns = [await writer.append_entry(entry) for entry in entries]
+    await writer.close()
+    name = list_streams(tmp_path)[0]
+    first, second, *_ = list_segments(tmp_path / name)
+    before = first.path.read_bytes()
+    assert len(before) > 8 * 4096
+    with monkeypatch.context() as patched:
+        bad_disk(patched, first.path, bad_page * 4096)
+        reader = JournalReader(tmp_path)
+        with pytest.raises(OSError, match="Input/output"):
+            reader.poll()
+        reader.close()
+        heir = await JournalWriter.open(settings_for(tmp_path))
+        found = {entry.id for entry in await heir.adopt_orphans()}
+        reader = JournalReader(tmp_path, forgiving=True)
+        read = {item.record.id for item in reader.poll() if isinstance(item.record, Entry)}
+        reader.close()
+        start, end = bad_page * 4096 - 64, (bad_page + 1) * 4096 - 64
+        ends = [*lsns[1:], lsns[-1] + 6000]
+        hit = {
+            entry.id
+            for entry, lsn, over in zip(entries, lsns, ends, strict=True)
+            if lsn < second.base and (bad_page == 0 or (lsn < end and over > start))
+        }
+        assert found == read == {entry.id for entry in entries} - hit
+        assert heir.damage[name]
+        await settle(heir, [entry for entry in entries if entry.id in found])
+        publish_filed(tmp_path, name, 1_000_000)
+        await heir.housekeep()
+        await heir.close()
+    assert first.path.read_bytes() == before
+    last = await JournalWriter.open(settings_for(tmp_path))
+    assert {entry.id for entry in await last.adopt_orphans()} == hit
+    await last.close()
 
 
 async def test_the_next_life_begins_past_the_filers_cursor(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from sqlalchemy.exc import OperationalError
 
 from proxy.journal import Entry, Fate, JournalWriter, Mark
 from proxy.journal.records import unstuffed
-from proxy.journal.stream import FILED, list_streams, read_cursor
+from proxy.journal.stream import FILED, list_segments, list_streams, read_cursor
 from proxy.settings import JournalSettings
+from store import pipeline
 from store.accounts import Accounts
 from store.errors import CommandError, StartError
 from store.filer import Filer
@@ -31,7 +32,7 @@ from store.quarantine import Quarantine
 from store.schema import messages, stream_cursors
 from store.settings import StoreSettings
 from store.workers import Worker, Workers
-from tests.support.journal import FaultyFiles
+from tests.support.journal import FaultyFiles, bad_disk
 from tests.support.store import (
     bounce,
     contents,
@@ -195,6 +196,29 @@ async def test_a_failing_disk_delays_and_loses_nothing(tmp_path: Path, call: str
     await filer.stop()
     assert filed(settings) == originals(entries)
     assert len(list((tmp_path / "quarantine").rglob("*.seg"))) == 1
+
+
+async def test_a_bad_sector_is_passed_over_once_it_stays_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails for a while costs nothing; a page that stays unreadable does not hold up all behind it."""
+    settings = settings_for(tmp_path)
+    entries = [make_entry(bounce() + b"x" * 3000 + b"\r\n") for _ in range(6)]
+    await journal(settings.journal_dir, entries)
+    (segment,) = list_segments(settings.journal_dir / list_streams(settings.journal_dir)[0])
+    bad_disk(monkeypatch, segment.path, 4096)
+    loop = filing_loop(settings)
+    try:
+        for _ in range(3):
+            with pytest.raises(OSError, match="Input/output"):
+                run_until_idle(loop)
+        assert filed(settings) == {}
+        monkeypatch.setattr(pipeline, "UNREADABLE_AFTER_S", 0.0)
+        run_until_idle(loop)
+        kept = filed(settings)
+        assert kept.items() < originals(entries).items()
+        assert {entry.id for entry in entries[3:]} <= kept.keys()
+        assert loop.damage
+    finally:
+        loop.close()
 
 
 async def test_filing_waits_for_disk_space(tmp_path: Path) -> None:

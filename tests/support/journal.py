@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from proxy.journal.audit import find
 from proxy.journal.files import Files
 from proxy.journal.format import SegmentHeader, pack_frame
@@ -291,3 +293,17 @@ async def check(path: Path, events: Sequence[Event], *, again: bool = True) -> N
 
 
 EIO, ENOSPC = errno.EIO, errno.ENOSPC
+
+
+def bad_disk(patched: pytest.MonkeyPatch, path: Path, at: int) -> None:
+    """One page of a file cannot be read: as the kernel has it, a read stops short before it, or fails on it."""
+    pread, inode = os.pread, path.stat().st_ino
+
+    def failing(fd: int, length: int, offset: int) -> bytes:
+        if os.fstat(fd).st_ino == inode and offset < at + 4096 and offset + length > at:
+            if offset >= at:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            length = at - offset
+        return pread(fd, length, offset)
+
+    patched.setattr(os, "pread", failing)
