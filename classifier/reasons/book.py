@@ -1,4 +1,4 @@
-"""The data behind `explain()`, read and compiled once: receivers, their rules, general rules, the code table.
+"""The data behind `explain()`, read once: receivers, their rules, general rules, the code table.
 
 Files in `classifier/rules/reasons/`: `receiver_*.toml` (`[[receiver]]`: `name`, `title`, `hosts` = domain suffixes of
 its relays, `marks` = patterns that only its texts contain; `[[rule]]` with `receiver`), `text_*.toml` (general rules)
@@ -19,7 +19,7 @@ from typing import Any
 import re2
 
 from classifier.rulebook import Hit, Rule, Rulebook, RuleError, load_rules
-from classifier.texts.spelling import folded
+from classifier.spelling import folded
 from classifier.verdict import Reason
 
 RULES = Path(__file__).parent.parent / "rules" / "reasons"
@@ -50,7 +50,7 @@ class CodeDefault:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """All rules, compiled. Receivers' rules look at folded texts, general rules at masked ones."""
+    """All rules. Receivers' rules look at folded texts, general rules at masked ones."""
 
     receivers: tuple[Receiver, ...]
     receiver_rules: Rulebook

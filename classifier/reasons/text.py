@@ -13,7 +13,7 @@ from typing import Any
 
 import re2
 
-from classifier.texts.fold import letters
+from classifier.fold import letters
 
 MAX_DIAGNOSTIC = 8 * 1024  # characters looked at of a diagnostic
 MAX_PROSE = 32 * 1024  # and of a report's human-readable part

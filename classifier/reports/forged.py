@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 
 from classifier.context import Context
+from classifier.fold import letters
 from classifier.mime import Headers, Message
 from classifier.reports import sender
 from classifier.reports.model import Report
 from classifier.rulebook import Rulebook, load_rules
-from classifier.texts.fold import letters
-from classifier.texts.spelling import folded
+from classifier.spelling import folded
 from classifier.verdict import Evidence
 
 _RULES = Path(__file__).parent.parent / "rules" / "reports" / "lures.toml"

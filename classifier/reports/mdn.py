@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from classifier.fold import fold
 from classifier.mime import Message, Part
 from classifier.mime.headers import split
 from classifier.mime.message import EMBEDDED
 from classifier.reports.dsn import recipient
-from classifier.texts.fold import fold
 from classifier.verdict import Evidence
 
 _TYPES = frozenset({"message/disposition-notification", "message/global-disposition-notification"})

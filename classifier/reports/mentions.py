@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from classifier import addresses
 from classifier.context import Context
+from classifier.fold import fold
 from classifier.mime import Headers, Message
 from classifier.mime.headers import mailbox
 from classifier.reasons.stage import named_in
 from classifier.reports import sender
 from classifier.reports.model import MAX_RECIPIENTS, Case, Report, cut
-from classifier.texts.fold import fold
 
 LINE_START, LABELLED, WEAKLY_LABELLED, IN_COMMAND, ELSEWHERE, OF_SOMEBODY, NOT_MEANT = 1, 2, 3, 4, 5, 6, 9
 

@@ -8,6 +8,6 @@ __all__ = ["Judgement", "is_challenge", "judge", "load"]
 
 
 def load() -> None:
-    """Read and compile all rules (about a second), so that no message waits for it."""
+    """Read all rules and make what looks for them, so that no message waits for it."""
     book()
     load_dates()

@@ -1,11 +1,11 @@
-"""The phrases behind `judge()`, read and compiled once: `classifier/rules/texts/*.toml`, a file a language.
+"""The phrases behind `judge()`, read once: `classifier/rules/texts/*.toml`, a file a language.
 
 A language's file says `language`, `dates` (dmy, mdy, ymd or ambiguous) and lists plain words: `subjects` (how its mail
 programs title an automatic answer), `away`, `received`, `thanks`, `gone`, `moved`, `unmonitored` (how people title a
 notice), `commands` (a message that is only one of these asks for an opt-out), `polite` (what may stand around a
-command), `months`. Its rules (`says` = the label) tell
-what new text says. A file without `language` holds rules only; there `where` = `subject` or `both` may say where to
-look. Rules, words and texts are folded alike (see `fold`), so that they are written as people write.
+command), `months`. Its rules (`says` = the label) tell what new text says. A file without `language` holds rules only;
+there `where` = `subject` or `both` may say where to look. Rules, words and texts are folded alike
+(`classifier/fold.py`), so that they are written as people write.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from classifier import spelling
+from classifier.fold import fold
 from classifier.rulebook import Hit, Rule, Rulebook, load_rules
-from classifier.texts.fold import fold
-from classifier.texts.spelling import pattern
 
 RULES = Path(__file__).parent.parent / "rules" / "texts"
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
@@ -29,7 +29,6 @@ REPLIES = (
     r"(?:\W{0,3}(?:re|aw|sv|vs|odp|antw|r|ri|rif|res|wg|tr|rv|fw|fwd|enc|vl|ynt|ilt|ref|atb"
     r"|回复|回覆|答复|答覆|转发|轉寄|返信|회신|답장)\s?:\s?)"
 )
-
 
 # Lists of titles, and what they say.
 _TITLED = {
@@ -54,7 +53,7 @@ class Language:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """Compiled rules and word lists."""
+    """Rules, ready to be looked for, and word lists."""
 
     subject: Rulebook
     text: Rulebook
@@ -91,14 +90,8 @@ class Book:
 
 
 def folded(rule: Rule) -> Rule:
-    """The rule as texts are folded."""
-    return replace(
-        rule,
-        patterns=tuple(pattern(p) for p in rule.patterns),
-        unless=tuple(pattern(p) for p in rule.unless),
-        example=fold(rule.example),
-        counter_example=fold(rule.counter_example),
-    )
+    """The rule as texts are folded, its examples too."""
+    return replace(spelling.folded(rule), example=fold(rule.example), counter_example=fold(rule.counter_example))
 
 
 @cache
@@ -134,7 +127,7 @@ def _behind(words: Iterable[str]) -> str:
 
 @cache
 def book() -> Book:
-    """The compiled book; built at the first call, then shared."""
+    """The book; built at the first call, then shared."""
     spoken = {name: table for name, table in tables().items() if "language" in table}
     titles = [rule for code, table in spoken.items() for rule in _titles(code, table)]
     common = _common()
@@ -148,7 +141,7 @@ def book() -> Book:
         commands=_plain(tables(), "commands") - _plain({"": tables().get("words", {})}, "ambiguous"),
         polite=frozenset(w for phrase in _plain(tables(), "polite") for w in phrase.split()),
         languages={
-            code: Language(code, table.get("dates", "dmy"), tuple(pattern(m) for m in table.get("months", ())))
+            code: Language(code, table.get("dates", "dmy"), tuple(spelling.pattern(m) for m in table.get("months", ())))
             for code, table in spoken.items()
         },
         common=common,

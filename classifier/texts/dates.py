@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
 
+from classifier.fold import fold
 from classifier.texts.book import book
 from classifier.texts.calendars import MONTHS, persian, persian_year
-from classifier.texts.fold import fold
 
 MAX_CHARS = 1200
 _EARLIEST_DAYS = -14  # a notice may still go out some days after its date

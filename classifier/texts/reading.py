@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from classifier.context import Context
+from classifier.fold import fold
 from classifier.mime import Message
 from classifier.rulebook import Hit
 from classifier.texts import tongue
 from classifier.texts.book import book
-from classifier.texts.fold import fold
 from classifier.texts.newtext import NewText, new_text
 from classifier.texts.traits import Traits, traits
 from classifier.verdict import AutoReply, Evidence, Kind, Recipient

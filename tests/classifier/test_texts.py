@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from classifier import classify
 from classifier.context import Context, Patterns
+from classifier.fold import fold
 from classifier.rulebook import Rule, Rulebook
 from classifier.texts.book import book, rules
 from classifier.texts.dates import returns_on
-from classifier.texts.fold import fold
 from classifier.texts.newtext import new_text
 from classifier.verdict import AutoReplyType, Kind
 from tests.support.letters import letter

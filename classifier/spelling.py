@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from classifier.fold import letters
 from classifier.rulebook import Rule
-from classifier.texts.fold import letters
 
 GAP = "[^!?]{0,40}"  # full stops stay in: dates have them
 NEAR = " (?:[^ .,;!?]{1,20} ){0,2}"
