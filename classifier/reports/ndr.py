@@ -86,7 +86,9 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
     """How sure it is that this is a notice (0: it is none), and whether a person forwarded it."""
     if _declared(message):
         return 0.97, False
-    if "strong" not in signals and sender.is_personal(message, prose, context):
+    if "strong" not in signals and sender.is_personal(
+        message, prose, context, about_nobody=_about_nobody(message, prose)
+    ):
         return 0.0, False
     if sender.is_system(message, context) and signals & _SAYS:
         return (0.96 if "strong" in signals else 0.93), False
@@ -124,6 +126,11 @@ def _names_and_returns(message: Message, prose: str) -> bool:
     if returned.find(message, returned.before(message.text)[1]) is None:
         return False
     return any(m.tier == mentions.LINE_START for m in mentions.find(prose, sender.parties(message)))
+
+
+def _about_nobody(message: Message, prose: str) -> bool:
+    """Tell whether nothing is returned and no address but those of the letter's own parties is named."""
+    return returned.find(message, "") is None and not mentions.find(prose, sender.parties(message))
 
 
 def _delayed(message: Message, signals: set[str]) -> bool:

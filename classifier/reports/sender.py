@@ -98,11 +98,12 @@ def writes_above(message: Message, context: Context) -> bool:
     return bool(_ASKS.search(said) or _GREETS.search(said)) or len(_WORD.findall(said)) > _FEW_WORDS
 
 
-def is_personal(message: Message, prose: str, context: Context) -> bool:
+def is_personal(message: Message, prose: str, context: Context, *, about_nobody: bool) -> bool:
     """Tell whether a person speaks where a postmaster's or an administrator's name stands in From.
 
-    `prose` is what stands above a returned copy. Programs greet too ("Hi. This is the qmail-send program"), and some
-    ask; none answers (`Re:`), and none greets or signs and asks a question.
+    `prose` is what stands above a returned copy, `about_nobody` tells that it names no address and nothing is
+    returned. Programs greet too ("Hi. This is the qmail-send program"), and some ask; none answers (`Re:`), none
+    greets or signs and asks a question, and none greets and signs a notice about nobody.
     """
     submitted = (message.headers.get("auto-submitted") or "no").lower()
     local = message.from_address.partition("@")[0].lower()
@@ -111,7 +112,8 @@ def is_personal(message: Message, prose: str, context: Context) -> bool:
     if _ANSWERS.match(message.subject) and ("in-reply-to" in message.headers or "references" in message.headers):
         return True
     said = prose[:4000]
-    return bool(_QUESTION.search(said) and (_GREETS.search(said) or _CLOSES.search(said)))
+    greets, closes = _GREETS.search(said), _CLOSES.search(said)
+    return bool((_QUESTION.search(said) and (greets or closes)) or (about_nobody and greets and closes))
 
 
 def null_path(message: Message, context: Context) -> bool:
