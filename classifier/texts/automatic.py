@@ -86,6 +86,7 @@ def _weigh(reading: Reading) -> _Weighed:
         for why, true in (
             ("it asks a question", _asks(reading)),
             ("it answers or orders something", _personal(reading, notice)),
+            ("it wants our mail", stays),
             ("it is long", not reading.short(_LONG_CHARS)),
         )
         if true
