@@ -1,7 +1,8 @@
 """Decision tables, pure: what a handler's replies mean for each recipient, and what the sender is told.
 
 The words: a recipient's *decisive* reply is the one that settled it: MAIL's if that was refused, else its RCPT's if
-that was refused, else DATA's or the dot's. 2xx: the handler has it. 5xx: refused. 4xx, or none at all: open.
+that was refused, else DATA's or the dot's; a RCPT's 552 beside others that were taken counts as 452. 2xx: the handler
+has it. 5xx: refused. 4xx, or none at all: open.
 
 What the sender is told (`decide`):
 
@@ -96,7 +97,13 @@ def decisive(said: Said, recipients: int) -> tuple[Reply, ...]:
     if said.mail.code >= 400:
         return (said.mail,) * recipients
     end = said.end or LATER
-    return tuple(end if reply.code < 300 else reply for reply in said.rcpts)
+    taken = end.code < 300 and any(reply.code < 300 for reply in said.rcpts)
+    return tuple(end if reply.code < 300 else _later(reply) if taken else reply for reply in said.rcpts)
+
+
+def _later(reply: Reply) -> Reply:
+    """552 to one RCPT among others that were taken means "not so many at once" (RFC 5321 section 4.5.3.1.10)."""
+    return Reply(452, reply.lines) if reply.code == 552 else reply
 
 
 def decide(*, durable: bool | None, outcome: Outcome | None, late: bool, policy: Policy) -> Reply | Own | None:

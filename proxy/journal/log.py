@@ -41,8 +41,9 @@ class StreamLog:
     """Appends to a stream whose lock (`lock_fd`) the caller holds. One thread at a time.
 
     `segments` lists the stream's segments in order; `durable` is the LSN up to which all is fsynced. Both begin with
-    what recovery found. A new segment is never shorter than the batch that opens it. `lossy`: acknowledged records in
-    it cannot be read; nothing of it is ever deleted.
+    what recovery found. A new segment is never shorter than the batch that opens it, and takes at most half of what the
+    disk has left: with less than `segment_bytes` free there still is room for many messages. `lossy`: acknowledged
+    records in it cannot be read; nothing of it is ever deleted.
     """
 
     def __init__(
@@ -137,7 +138,8 @@ class StreamLog:
         self._next_seq += 1  # never used twice, whatever comes of it
         header = SegmentHeader(seq, self.durable, time.time_ns(), new_salt())
         name = SegmentName(seq, header.base, segment_path(self.path, seq, header.base))
-        capacity = max(self._segment_bytes, HEADER_BYTES + batch_bytes)
+        wanted = min(self._segment_bytes, self.files.free_bytes(self.path) // 2)
+        capacity = max(wanted, HEADER_BYTES + batch_bytes)
         fd = self.files.open(name.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         self.segments.append(name)
         try:

@@ -115,6 +115,24 @@ async def test_a_full_disk_is_told_and_passes(tmp_path: Path, call: str) -> None
     await writer.close()
 
 
+async def test_less_room_than_a_segment_is_room(tmp_path: Path) -> None:
+    class SmallDisk(Files):
+        def free_bytes(self, path: Path) -> int:
+            return 50_000
+
+        def fallocate(self, fd: int, size_bytes: int) -> None:
+            if size_bytes > 50_000:
+                raise OSError(ENOSPC, "No space left on device")
+            super().fallocate(fd, size_bytes)
+
+    writer = await JournalWriter.open(settings_for(tmp_path), files=SmallDisk())
+    entries = [make_entry(10_000) for _ in range(4)]
+    for entry in entries:
+        await writer.append_entry(entry)
+    assert not writer.status()["failed"]
+    await writer.close()
+
+
 async def test_no_fallocate_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "not supported")

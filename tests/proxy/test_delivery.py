@@ -226,6 +226,16 @@ async def test_a_record_that_comes_late_is_as_good(tmp_path: Path) -> None:
         assert handler.accepted == 1
 
 
+async def test_a_handler_with_a_limit_on_recipients_gets_them_all_in_turn(tmp_path: Path) -> None:
+    names = tuple(b"<r%d@bounces.example>" % number for number in range(7))
+    late = dict.fromkeys(names[3:], b"552 5.5.3 too many recipients\r\n")
+    async with serving(Handler(rcpts=late)) as handler, tapping(tmp_path, handler) as tap:
+        assert (await tap.send(rcpts=names)).startswith("250 2.0.0 taken")
+        handler.rcpts.clear()
+        await tap.until(lambda: tap.fates() == ["forwarded"] * 7)
+        assert sorted(arg for message in handler.messages for arg in message.rcpt_args) == sorted(names)
+
+
 # -- the sender goes
 
 

@@ -96,6 +96,10 @@ def test_the_decisive_reply() -> None:
     assert decisive(Said(NO, (OK, OK), None), 2) == (NO, NO)
     assert decisive(Said(NO, (), None), 2) == (NO, NO)
     assert decisive(Said(OK, (OK, NO), TEMP), 2) == (TEMP, NO)
+    many = Reply(552, (b"too many recipients",))
+    assert decisive(Said(OK, (OK, many), OK), 2) == (OK, Reply(452, many.lines))
+    assert decisive(Said(OK, (many, many), None), 2) == (many, many)
+    assert decisive(Said(OK, (OK, many), NEVER), 2) == (NEVER, many)
     assert decisive(Said(OK, (TEMP, NO), None), 2) == (TEMP, NO)
 
 
