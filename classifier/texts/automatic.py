@@ -100,13 +100,15 @@ def _weigh(reading: Reading) -> _Weighed:
         + (hinted and (unseen or facts.generated or reading.own_title or (notice.leads and notice.asides > 1)))
         - 2 * (facts.bulk and not notice.stated and "auto" not in titled)
     )  # fmt: skip
-    programs = alone or (unseen and not stays and (facts.generated or hinted or asides > (not reading.own_title)))
+    wished = "optout" in says or "optout" in titled or "complaint" in says
+    beside = facts.generated or hinted or asides > (not reading.own_title)
+    programs = alone or (unseen and beside and not (stays or wished))
     if not (notice.stated or title or says_so or facts.answer or programs or (hinted and notice.leads)):
         return _Weighed(min(points, ENOUGH - 1))
     # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
     covered = notice.covers(title and reading.own_title)
     answers = title or says.keys() & NOTICES - {"unmonitored"} or "auto" in titled or not reading.own_title
-    if not (answers or unseen or facts.answer or facts.suppresses or covered):
+    if not (answers or unseen or facts.answer or facts.suppresses or (covered and notice.leads)):
         return _Weighed(min(points, ENOUGH - 1), "it is no answer")
     if points < 6 and not (unseen or facts.generated or says_so or covered):
         return _Weighed(min(points, ENOUGH - 1), "it says more than a notice")
