@@ -2,7 +2,8 @@
 
 A step takes the pipeline's next batch (`pipeline.py`), files it (`filing.py`) and publishes the cursor; an expiry pass
 (`expiry.py`) goes on between batches. A batch that fails is kept and tried again. While the disk has less than
-`reserve_bytes` free it only expires.
+`reserve_bytes` free it only expires, unless a backlog in the journal is what fills the disk: then filing is what makes
+room again, as the journal deletes what is filed and settled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from proxy.journal.errors import JournalError
 from proxy.journal.files import Files
+from proxy.journal.records import FINAL
 from proxy.journal.stream import publish_filed
 from store import metrics
 from store.errors import CommandError
@@ -34,6 +36,8 @@ from store.uidvalidity import Mirror
 from store.workers import Workers, WorkerUnusable
 
 GAUGES_EVERY_S = 1.0
+ROOM_BACKLOG_BYTES = 256 * 1024 * 1024  # some segments' worth: only whole ones are deleted
+ROOM_LEFT_BYTES = 16 * 1024 * 1024  # for the index and its WAL
 TROUBLE = (OSError, SQLAlchemyError, JournalError, WorkerUnusable)  # what passes, and is tried again
 
 log = structlog.get_logger("filer")
@@ -149,7 +153,8 @@ class FilingLoop:
             self.caught_up = time.monotonic()
             return False
         free = self._free_bytes(self.settings.state_dir)
-        self.waiting_for_disk = bool(batch.decided) and free < self.settings.reserve_bytes
+        short = bool(batch.decided) and free < self.settings.reserve_bytes
+        self.waiting_for_disk = short and not self._makes_room(batch, free)
         metrics.DISK_WAITING.set(self.waiting_for_disk)
         if self.waiting_for_disk:
             return False
@@ -159,6 +164,15 @@ class FilingLoop:
         self._pipeline.done()
         self._committed(batch, filings)
         return True
+
+    def _makes_room(self, batch: Batch, free_bytes: int) -> bool:
+        """Whether filing gives back more of this disk than it takes: most of the batch is settled, and much waits."""
+        size = sum(len(decided.entry.wire) for decided in batch.decided)
+        settled = sum(len(d.entry.wire) for d in batch.decided if d.outcomes.refused or d.outcomes.fates <= FINAL)
+        directories = (self.settings.state_dir, self.settings.journal_dir)
+        one_disk = len({directory.stat().st_dev for directory in directories}) == 1
+        enough = free_bytes >= 2 * size + ROOM_LEFT_BYTES
+        return one_disk and enough and settled * 4 >= size * 3 and self.backlog_bytes >= ROOM_BACKLOG_BYTES
 
     def _committed(self, batch: Batch, filings: list[Filing]) -> None:
         self._unpublished |= batch.cursors

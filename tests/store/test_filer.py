@@ -19,6 +19,7 @@ from proxy.journal import Entry, Fate, JournalWriter, Mark
 from proxy.journal.records import unstuffed
 from proxy.journal.stream import FILED, list_segments, list_streams, read_cursor
 from proxy.settings import JournalSettings
+from store import filing_loop as filing_loop_module
 from store import pipeline
 from store.accounts import Accounts
 from store.errors import CommandError, StartError
@@ -235,6 +236,37 @@ async def test_filing_waits_for_disk_space(tmp_path: Path) -> None:
     assert not filer.status()["waiting_for_disk"]
     await filer.stop()
     assert filed(settings) == originals(entries)
+
+
+async def test_filing_goes_on_where_the_journal_is_what_fills_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the journal could never shrink again, and all that comes would go untapped."""
+    monkeypatch.setattr(filing_loop_module, "ROOM_BACKLOG_BYTES", 1)
+    settings = settings_for(tmp_path, reserve_bytes=10**9, batch_messages=4)
+    settled, later = [make_entry() for _ in range(60)], [make_entry() for _ in range(60)]
+    await journal(settings.journal_dir, settled)
+    loop = filing_loop(settings, free_bytes=lambda _path: 10**8)
+    try:
+        loop.backlog_bytes = 10**6
+        assert loop.step()
+        assert 0 < loop.filed <= 4
+        loop._gauges_at = time.monotonic() + 3600  # the backlog stays as it is told
+        loop.backlog_bytes = 0
+        assert not loop.step()
+        assert loop.waiting_for_disk
+    finally:
+        loop.close()
+    assert len(filed(settings)) == loop.filed
+    other = settings_for(tmp_path / "open", reserve_bytes=10**9)
+    await journal(other.journal_dir, later, *(Mark(entry.id, 1, answered=250) for entry in later), decide=False)
+    loop = filing_loop(other, free_bytes=lambda _path: 10**8)
+    try:
+        loop.backlog_bytes = 10**6
+        assert not loop.step()  # the journal could let go of none: the handler has none of these
+        assert loop.waiting_for_disk
+    finally:
+        loop.close()
 
 
 async def test_a_stopped_worker_does_not_stop_the_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
