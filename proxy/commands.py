@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from proxy.upstream.pool import Ticket
 class Commands:
     """By name, with JSON-able arguments and results."""
 
-    def __init__(self, spool: Spool, marks: Marks, hosts: Hosts) -> None:
+    def __init__(self, spool: Spool, marks: Marks, hosts: Hosts, under_way: Callable[[str], bool]) -> None:
+        """`under_way` tells whether a message's first attempt has not ended yet."""
+        self._under_way = under_way
         self._spool = spool
         self._marks = marks
         self._hosts = hosts
@@ -39,6 +42,8 @@ class Commands:
         if name == "spool_drop":
             self._spool.drop(ident)
             return {"dropped": ident}
+        if self._under_way(ident):  # for up to `reply_timeout`, long after its sender was answered
+            raise CommandError(f"{ident} is being sent in this very moment")
         outcome = await self._spool.attempt(ident) or await self._send_again(ident, args)
         return {"replies": _shown(outcome)}
 

@@ -65,7 +65,8 @@ class Delivery:
         self._marks = Marks(journal)
         self._parcel_of = functools.partial(parcel_of, settings.listen)
         self._spool = Spool(journal, self._hosts, self._marks, legacy, self._parcel_of)
-        self._commands = Commands(self._spool, self._marks, self._hosts)
+        self._sending: set[str] = set()  # ids, at their first attempt
+        self._commands = Commands(self._spool, self._marks, self._hosts, self._sending.__contains__)
         self._duplicates = Duplicates(journal)
         self._loops = LoopGuard(time.monotonic)
         self._waiting: set[Job] = set()  # for their answer
@@ -173,6 +174,7 @@ class Delivery:
     async def _forward(self, job: Job, entry: Entry) -> None:
         """One attempt at the handler; it outlives the sender's answer."""
         outcome = Outcome((None,) * job.recipients, error="internal error")
+        self._sending.add(job.id)
         try:
             if self._defer and not await job.journalled:
                 job.settle(NO_JOURNAL)
@@ -186,6 +188,7 @@ class Delivery:
         except Exception as error:
             log.error("forward_fault", id=job.id, error=type(error).__name__)
         finally:
+            self._sending.discard(job.id)
             job.on_outcome(outcome)
 
     def _concluded(self, job: Job, outcome: Outcome) -> None:

@@ -298,6 +298,26 @@ async def test_list_retry_drop(tmp_path: Path) -> None:
                 await command(name, args)
 
 
+async def test_what_a_slow_handler_still_thinks_about_is_not_sent_again(tmp_path: Path) -> None:
+    """Its sender was answered long ago, and it shows as pending: an operator's resend would be a second copy."""
+    gate = Gate()
+    async with (
+        serving(Handler(script={"dot": [gate]})) as handler,
+        tapping(tmp_path, handler, deadline_s=0.1) as tap,
+    ):
+        assert "queued as" in await tap.send()
+        (record,) = tap.records()
+        path = tmp_path / "wire"
+        path.write_bytes(BODY)
+        args = {"id": record.id, "path": str(path), "mail_arg": "<>", "rcpt_args": ["<a@bounces.example>"]}
+        with pytest.raises(CommandError, match="being sent"):
+            await tap.delivery.command("resend", args)
+        gate.open.set()
+        await tap.until(lambda: tap.fates() == ["forwarded"])
+        assert handler.accepted == 1
+        assert (await tap.delivery.command("resend", args))["replies"] == ["250 2.0.0 taken as 2"]
+
+
 async def test_resend(tmp_path: Path) -> None:
     async with (
         serving(Handler(script={"dot": [b"451 4.2.0 later\r\n"]})) as handler,
