@@ -6,9 +6,10 @@ RFC 4155 describes; a single message that merely begins with a `From ` line is a
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,17 +26,28 @@ class Source:
     raw: bytes
 
 
-def messages(paths: Iterable[str]) -> Iterator[Source]:
-    """Every message under `paths`. Raises OSError for what cannot be read."""
+def _raised(error: OSError) -> None:
+    raise error
+
+
+def messages(paths: Iterable[str], unread: Callable[[OSError], None] = _raised) -> Iterator[Source]:
+    """Every message under `paths`; `unread` is told of each file and directory that cannot be read (else OSError)."""
     for path in paths:
         if path == "-":
             yield from _split("-", sys.stdin.buffer.read())
-        elif Path(path).is_dir():
-            for file in sorted(Path(path).rglob("*")):
-                if file.is_file():
-                    yield from _split(str(file), file.read_bytes())
-        else:
-            yield from _split(path, Path(path).read_bytes())
+            continue
+        for file in _files_in(path, unread) if Path(path).is_dir() else [path]:
+            try:
+                raw = Path(file).read_bytes()
+            except OSError as error:
+                unread(error)
+                continue
+            yield from _split(file, raw)
+
+
+def _files_in(directory: str, unread: Callable[[OSError], None]) -> list[str]:
+    found = [Path(at, name) for at, _, names in os.walk(directory, onerror=unread) for name in names]
+    return [str(file) for file in sorted(found) if file.is_file()]
 
 
 def _split(name: str, raw: bytes) -> Iterator[Source]:

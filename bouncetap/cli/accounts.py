@@ -21,11 +21,12 @@ def _accounts() -> Iterator[Accounts]:
     """The accounts of the quarantine, which is created if need be."""
     from store.accounts import Accounts
 
-    with opened_quarantine(loaded(serving=False, writes=True)) as quarantine:
+    with opened_quarantine(loaded(writes=True)) as quarantine:
         yield Accounts(quarantine.index)
 
 
 @click.group()
+@takes_config
 def account() -> None:
     """IMAP accounts."""
 

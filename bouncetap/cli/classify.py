@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bouncetap.cli.options import loaded, takes_config
-from bouncetap.messages import Source, messages
+from bouncetap.messages import messages
 
 if TYPE_CHECKING:
     from classifier import Context
@@ -30,29 +29,33 @@ def _context() -> Context:
 @click.argument("paths", nargs=-1, required=True)
 @takes_config
 def classify(jsonl: bool, explain: bool, paths: tuple[str, ...]) -> None:
-    """Files, directories, mbox files, or - for standard input."""
+    """Files, directories, mbox files, or - for standard input.
+
+    What cannot be read is told on standard error; the rest is classified all the same, and the exit code is 1.
+    """
     from classifier import classify as verdict_of
     from classifier.explain import explain as in_words
 
     if jsonl and explain:
         raise click.UsageError("--jsonl and --explain exclude each other")
     context = _context()
-    for source in _readable(paths):
+    failed = False
+
+    def unread(error: OSError) -> None:
+        nonlocal failed
+        failed = True
+        click.echo(f"bouncetap: {error.filename}: {error.strerror}", err=True)
+
+    for source in messages(paths, unread):
         verdict = verdict_of(source.raw, context)
         if explain:
             click.echo(f"{source.name}\n{in_words(verdict)}\n")
         else:
             sys.stdout.write(json.dumps({"file": source.name, **verdict.to_json()}, ensure_ascii=False) + "\n")
+    raise click.exceptions.Exit(1 if failed else 0)
 
 
-def _readable(paths: tuple[str, ...]) -> Iterator[Source]:
-    try:
-        yield from messages(paths)
-    except OSError as error:
-        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
-
-
-@click.command()
+@click.command(short_help="Failures that no rule explains, clustered.")
 @click.option("--since", default="30d", show_default=True, help="How far back, e.g. 7d.")
 @click.option("--limit", default=20, show_default=True, help="How many clusters.")
 @click.argument("paths", nargs=-1)
@@ -67,5 +70,5 @@ def unknowns(since: str, limit: int, paths: tuple[str, ...]) -> None:
     if paths:
         clusters = cluster_paths([Path(path) for path in paths], _context())
     else:
-        clusters = cluster_quarantine(loaded(serving=False), since)
+        clusters = cluster_quarantine(loaded(), since)
     click.echo(report(clusters, limit))

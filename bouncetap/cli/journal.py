@@ -19,6 +19,7 @@ def _shown(argument: bytes) -> str:
 
 
 @click.group()
+@takes_config
 def journal() -> None:
     """Look inside the journal (read-only)."""
 
@@ -29,7 +30,7 @@ def journal_ls() -> None:
     """List every message that is still in it, with its state."""
     header = ["id", "received", "bytes", "answered", "recipients", "state"]
     rows = []
-    for found in audit.ls(loaded(serving=False).directory("journal.dir")):
+    for found in audit.ls(loaded().directory("journal.dir")):
         state = "settled" if found.settled else "open"
         state = "copied forward" if found.moved_to else "refused" if found.refused else state
         answered = "-" if found.answered is None else str(found.answered)
@@ -43,7 +44,7 @@ def journal_ls() -> None:
 @takes_config
 def journal_show(message_id: str) -> None:
     """Show one message's envelope and what became of it."""
-    found = audit.find(loaded(serving=False).directory("journal.dir"), message_id)
+    found = audit.find(loaded().directory("journal.dir"), message_id)
     if found is None:
         raise click.ClickException(f"{message_id} is not in the journal; try: bouncetap message {message_id}")
     entry, marks = found
@@ -62,7 +63,7 @@ def journal_show(message_id: str) -> None:
 @takes_config
 def journal_verify() -> None:
     """Check every record; exit code 1 where something is damaged."""
-    reports = audit.verify(loaded(serving=False).directory("journal.dir"))
+    reports = audit.verify(loaded().directory("journal.dir"))
     header = ["stream", "live", "segments", "bytes", "messages", "marks", "damage"]
     rows = [
         (r.name, "yes" if r.live else "no", r.segments, r.bytes, r.entries, r.marks, len(r.damage)) for r in reports

@@ -53,6 +53,7 @@ def reload() -> None:
 
 
 @click.group()
+@takes_config
 def spool() -> None:
     """Messages that wait for the handler."""
 

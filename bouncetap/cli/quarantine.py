@@ -87,7 +87,7 @@ def export(kinds: tuple[str, ...], categories: tuple[str, ...], since_ns: int, f
 
     selection = store_export.Selection(kinds, categories, since_ns)
     what = store_export.CORRECTIONS if corrections else store_export.VERDICTS
-    with opened_quarantine(loaded(serving=False, writes=True)) as quarantine:
+    with opened_quarantine(loaded(writes=True)) as quarantine:
         if after is None:
             after = store_export.cursor(quarantine, what.cursor_name(name)) if name else 0
         out = sys.stdout
@@ -124,7 +124,7 @@ def message(message_id: str, raw: bool, resend: bool, as_json: bool) -> None:
 
     if raw + resend + as_json > 1:
         raise click.UsageError("--raw, --resend and --json exclude each other")
-    config = loaded(serving=resend, writes=True)
+    config = loaded(writes=True)
     with opened_quarantine(config) as quarantine:
         if raw:
             sys.stdout.buffer.write(lookup.original(quarantine, message_id))
@@ -196,13 +196,13 @@ def _resend(config: Config, quarantine: Quarantine, found: Found) -> None:
         raise click.ClickException(f"the handler did not take {ident} for every recipient")
 
 
-@click.command()
+@click.command(short_help="Remove what is past its retention, now.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would go.")
 @click.option("--force", is_flag=True, help="The clock is right: expire although it has moved, or after a long pause.")
 @takes_config
 def expire(dry_run: bool, force: bool) -> None:
     """Remove what is past its folder's retention now, in the running filer or by itself."""
-    config = loaded(serving=False, writes=True)
+    config = loaded(writes=True)
     if dry_run:
         from store.expiry import due_now
 

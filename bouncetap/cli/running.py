@@ -39,7 +39,7 @@ filer = _part_command("filer", "Run the filer alone: journal to quarantine, and 
 imap = _part_command("imap", "Run the IMAP server alone.")
 
 
-@click.command()
+@click.command(short_help="The whole tap on loopback, with sample mail.")
 @click.option("--once", is_flag=True, help="End with exit code 0 after the summary.")
 @click.option("--state", "state_dir", type=click.Path(path_type=Path), default=Path("var/demo"), show_default=True,
               help="Where the demo keeps its state; a second start resets it.")  # fmt: skip

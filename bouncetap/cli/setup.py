@@ -11,6 +11,7 @@ from bouncetap.config.render import show
 
 
 @click.group()
+@takes_config
 def config() -> None:
     """The configuration."""
 
@@ -31,19 +32,23 @@ def config_show() -> None:
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path), default=Path("bouncetap.toml"), show_default=True,
-              help="The file to write.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path),
+              help="The file to write (so does --config).  [default: bouncetap.toml]")  # fmt: skip
 @click.option("--domain", "domains", multiple=True, help="Return-path domain (several allowed).")
 @click.option("--handler", "hosts", multiple=True, help="The legacy handler's host:port (several: fail-over order).")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
-def init(output: Path, domains: tuple[str, ...], hosts: tuple[str, ...], force: bool) -> None:
+@takes_config
+@click.pass_obj
+def init(named: dict[str, str | None], output: Path | None, domains: tuple[str, ...], hosts: tuple[str, ...],
+         force: bool) -> None:  # fmt: skip
     """Write a configuration. Asks nothing that it can find out."""
     from bouncetap.init import write_configuration
 
+    output = output or Path(named.get("config_file") or "bouncetap.toml")
     click.echo(write_configuration(output, domains, hosts, force=force))
 
 
-@click.command()
+@click.command(short_help="Would a bounce get through to the handler?")
 @click.option("--to", "recipients", multiple=True, metavar="ADDRESS", help="Ask about this address (several allowed).")
 @takes_config
 def check(recipients: tuple[str, ...]) -> None:

@@ -27,6 +27,10 @@ REQUIRED = {
     "proxy.domains": 'e.g. domains = ["bounces.example.com"]',
     "legacy.hosts": 'to where the legacy handler is, e.g. hosts = ["127.0.0.1:2526"]',
 }
+NONE_FOUND = (
+    f"no configuration file: there is no {' and no '.join(f'{path}' for path in SEARCHED)}, and neither --config nor "
+    "$BOUNCETAP_CONFIG names one; `bouncetap init` writes one"
+)
 SQLITE = "sqlite:///"
 SHOWN_CHARACTERS = 80
 _PASSWORD = re.compile(r"//[^/@]*@")
@@ -85,6 +89,8 @@ def load(path: Path | None = None, *, serving: bool = False, environment: Mappin
     values, origins = _parse(given, place, errors)
     _fill_in(values, (path.parent if path else Path.cwd()).absolute())
     required = [name for name in REQUIRED if serving and (name not in given or values[name] == ())]
+    if required and path is None:
+        errors.append(NONE_FOUND)
     errors += [f"{place}: {name}: must be set, {REQUIRED[name]}" for name in required]
     errors += [f"{place}: {error}" for error in _cross_check(values)]
     if errors:

@@ -204,9 +204,10 @@ def test_classify_files_directories_mbox_and_stdin(tmp_path: Path) -> None:
     explained = bouncetap("classify", "--explain", str(tmp_path / "a.eml"), cwd=tmp_path).stdout.decode()
     assert "anna@example.org" in explained
     assert "rule " in explained
-    missing = bouncetap("classify", str(tmp_path / "none"), cwd=tmp_path)
+    missing = bouncetap("classify", str(tmp_path / "none"), str(tmp_path / "a.eml"), cwd=tmp_path)
     assert missing.returncode == 1
-    assert b"Traceback" not in missing.stderr
+    assert missing.stderr.decode() == f"bouncetap: {tmp_path / 'none'}: No such file or directory\n"
+    assert len(missing.stdout.splitlines()) == 1  # the rest is classified all the same
 
 
 def test_init_check_and_wrong_configurations(tmp_path: Path) -> None:
@@ -232,6 +233,23 @@ def test_init_check_and_wrong_configurations(tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert wrong.stderr.count(b"\n") >= 4
     assert b"Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "check", "export", "expire", "unknowns", "account list", "journal ls", "message X", "status"]
+)
+def test_without_a_configuration_nothing_is_made_up(tmp_path: Path, command: str) -> None:
+    done = bouncetap(*command.split(), cwd=tmp_path)
+    assert done.returncode == 2
+    assert b"no configuration file" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_init_writes_the_file_that_config_names(tmp_path: Path) -> None:
+    named = tmp_path / "named.toml"
+    done = bouncetap("init", "--config", str(named), "--domain", "a.example", "--handler", "127.0.0.1:1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert bouncetap("config", "--config", str(named), "check", cwd=tmp_path).returncode == 0
 
 
 def test_a_part_that_does_not_run_is_told_in_one_line(tmp_path: Path) -> None:
