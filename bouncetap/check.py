@@ -43,8 +43,6 @@ def check_everything(config: Config, recipients: Sequence[str] = ()) -> int:
     ]
     if not usable:
         click.echo("no handler would take a bounce: everything would be spooled until one does")
-        if not recipients:
-            click.echo("(if the handler knows single addresses only, name one that it knows: --to ADDRESS)")
         return 1
     click.echo(f"a bounce would get through to {', '.join(usable)}")
     return 0
@@ -96,6 +94,8 @@ async def _would_take(connection: Connection, recipient: str) -> bool:
     taken = rcpt is not None and rcpt.code < 300
     answer = f"<> to <{recipient}>: {_shown(rcpt or mail)}"
     click.echo(f"  {printable(answer)}" + ("" if taken else "   <-- refused"))
+    if rcpt is not None and not taken and recipient.startswith(f"{PROBE_LOCAL_PART}@"):
+        click.echo("  (that address is invented; to a handler that knows single ones name one: --to ADDRESS)")
     return taken
 
 

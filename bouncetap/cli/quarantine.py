@@ -208,7 +208,7 @@ def expire(dry_run: bool, force: bool) -> None:
 
         with opened_quarantine(config) as quarantine:
             rows = [(d.folder, d.messages, d.bytes, d.held) for d in due_now(quarantine)]
-        click.echo(table(rows, ["folder", "would go", "bytes", "held by \\Flagged"]))
+        click.echo(table(rows, ["folder", "would go", "bytes", "held by \\Flagged"]) if rows else "nothing would go")
         return
     click.echo(f"removed {counted(_expired(config, force=force), 'message')}")
 

@@ -94,6 +94,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
     done = await check(tmp_path, Handler(port=free_port()))
     assert done.returncode == 1
     assert "Connection refused" in done.stdout
+    assert "--to" not in done.stdout  # another address would not help
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="not root: what root must not do was left untested")
