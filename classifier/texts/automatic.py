@@ -52,7 +52,7 @@ def answer(reading: Reading) -> Judgement | None:
         return None
     kind = _type(reading)
     returns = _returns(reading) if kind is AutoReplyType.VACATION else None
-    new = people.new_address(reading.message, reading.new.text, reading.traits.targets, kind)
+    new = people.new_address(reading.message, reading.new, reading.traits.targets, kind)
     return Judgement(
         Kind.AUTO_REPLY, min(0.99, 0.6 + 0.07 * weighed.points),
         people.sender(reading.message, reading.traits.targets, reading.context),

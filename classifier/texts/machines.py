@@ -23,7 +23,7 @@ def report(reading: Reading) -> Judgement | None:
         return Judgement(Kind.REPORT, 0.95, evidence=(Evidence(f"header.{fields[0]}", "", -1, fields[0]),))
     if "report" in reading.titled:
         return Judgement(Kind.REPORT, 0.85, evidence=reading.evidence("report"))
-    if "<" in reading.message.opening and reading.own_title and _MARKUP.match(reading.new.text):
+    if "<" in reading.message.opening and reading.own_title and _MARKUP.match(reading.new):
         return Judgement(Kind.REPORT, 0.85, evidence=(Evidence("report.data", "", -1, reading.text[:80]),))
     return None
 

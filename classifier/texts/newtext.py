@@ -8,7 +8,6 @@ address, a title between dashes. A pass over the lines, at most 20,000 character
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 ENOUGH_CHARS = 5_000  # of new text
 MAX_CHARS = 20_000  # what decides stands at the head
@@ -75,44 +74,32 @@ _LEGAL = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NewText:
-    """`text`: what is new, lines kept. `quoted`: something was cut off as quoted. `signed`: a device line was cut."""
-
-    text: str
-    quoted: bool
-    signed: bool
-
-
-def new_text(text: str) -> NewText:
-    """Take everything off a body's text that its sender did not write now."""
+def new_text(text: str) -> str:
+    """Take everything off a body's text that its sender did not write now; lines stay lines."""
     lines = text[:MAX_CHARS].replace("\xa0", " ").split("\n")
     kept: list[str] = []
-    quoted = signed = False
     at, last, room = 0, len(lines), ENOUGH_CHARS
     while at < last and room > 0:
         line = lines[at].strip()
-        if (lines[at].startswith(("-- ", "--\xa0")) and len(line) <= 3) or line == "--":
+        if line == "--":  # RFC 3676 section 4.3, with its blank or without
             break
         if line.startswith((">", "|>", "&gt;")):
-            quoted = True
             at += 1
             continue
         if line and (end := _original_begins(lines, at)):
-            quoted = True
             if end < 0:
                 break
             at += end
             continue
         if len(line) < 90 and _DEVICE_HEAD.match(line) and (_DEVICE.search(line) or len(line) < 30):
-            signed = True
-        elif len(line) > 20 and _LEGAL.match(line):
+            at += 1  # "Sent from my phone"
+            continue
+        if len(line) > 20 and _LEGAL.match(line):
             break
-        else:
-            kept.append(line)
-            room -= len(line)
+        kept.append(line)
+        room -= len(line)
         at += 1
-    return NewText("\n".join(kept).strip(), quoted, signed)
+    return "\n".join(kept).strip()
 
 
 def _original_begins(lines: list[str], at: int) -> int:

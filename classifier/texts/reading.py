@@ -13,7 +13,7 @@ from classifier.mime import Message
 from classifier.rulebook import Hit
 from classifier.texts import tongue
 from classifier.texts.book import book
-from classifier.texts.newtext import NewText, new_text
+from classifier.texts.newtext import new_text
 from classifier.texts.traits import Traits, traits
 from classifier.verdict import AutoReply, Evidence, Kind, Recipient
 
@@ -53,14 +53,14 @@ class Reading:
         return traits(self.message, self.context)
 
     @cached_property
-    def new(self) -> NewText:
+    def new(self) -> str:
         """What the sender wrote now."""
         return new_text(self.message.text)
 
     @cached_property
     def text(self) -> str:
         """The new text, folded."""
-        return folded_text(self.new.text)
+        return folded_text(self.new)
 
     @cached_property
     def subject(self) -> str:

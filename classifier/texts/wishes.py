@@ -27,7 +27,7 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
         )  # fmt: skip
     if reading.traits.answer and reading.titled.keys() & automatic.TITLES:
         return None
-    person = people.opting_out(reading.message, reading.new.text, reading.traits.targets, target.person)
+    person = people.opting_out(reading.message, reading.new, reading.traits.targets, target.person)
     return Judgement(Kind.UNSUBSCRIBE, 0.98, person, opt_out=True, evidence=told + reading.evidence("optout"))
 
 
@@ -62,7 +62,7 @@ def opt_out(reading: Reading) -> Judgement | None:
     if not word and not _asked(reading):
         return None
     found = reading.evidence("optout") or (Evidence("optout.word", "", -1, bare[:80]),)
-    person = people.opting_out(reading.message, reading.new.text, facts.targets, None)
+    person = people.opting_out(reading.message, reading.new, facts.targets, None)
     if word:
         return Judgement(Kind.UNSUBSCRIBE, 0.97, person, opt_out=True, evidence=found)
     if _wants_more(reading) or not reading.short(1500):

@@ -35,8 +35,6 @@ class Recovered:
     durable: int = 0  # as the dead writer published it
     ledger: Ledger = field(default_factory=Ledger)
     end: int = 0
-    records: int = 0
-    torn_bytes: int = 0
     damage: list[str] = field(default_factory=list)
     lossy: bool = False
 
@@ -97,7 +95,6 @@ def _recover_segment(files: Files, found: Recovered, name: SegmentName, void_fro
             end = max(end, segment.unreadable_to)
             found.lossy = True
         elif void_from is None and max(end, behind) < segment.end:
-            found.torn_bytes = _torn_bytes(segment, max(end, behind))
             _cut(files, segment, max(end, behind))
     found.end = max(found.end, end)
 
@@ -116,7 +113,6 @@ def _scan(found: Recovered, segment: Segment, limit: int) -> int:
             found.passed_over(f"{segment.path.name}: LSN {item.lsn}: {error}", item.lsn)
             continue
         if record is not None:
-            found.records += 1
             _apply(found, record, segment.header.seq, item.lsn)
     return end
 
@@ -141,19 +137,6 @@ def _apply(found: Recovered, record: Record, seq: int, lsn: int) -> None:
         found.ledger.forget(record.id)
     else:
         found.ledger.apply(record)
-
-
-def _torn_bytes(segment: Segment, end: int) -> int:
-    # Preallocated zeros are not a torn record: count up to the last byte that is not zero.
-    with segment.path.open("rb") as file:
-        file.seek(end - segment.header.base + HEADER_BYTES)
-        torn = at = 0
-        while chunk := file.read(1 << 20):
-            stripped = len(chunk.rstrip(b"\0"))
-            if stripped:
-                torn = at + stripped
-            at += len(chunk)
-    return torn
 
 
 def _cut(files: Files, segment: Segment, end: int) -> None:

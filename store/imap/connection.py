@@ -73,7 +73,6 @@ class Connection:
         local = writer.get_extra_info("sockname")
         on_loopback = bool(local) and _is_loopback(str(local[0]))
         gate = Gate(
-            encrypted=encrypted,
             may_start_tls=tls is not None and not encrypted,
             may_log_in=encrypted or on_loopback,
             verify=self._try_login,
@@ -246,7 +245,7 @@ class Connection:
         await self._writer.start_tls(self._tls, ssl_handshake_timeout=self._limits.login_s)
         self._writer.transport.set_write_buffer_limits(high=_BUFFER_BYTES)
         gate = self.session.gate
-        self.session.gate = replace(gate, encrypted=True, may_start_tls=False, may_log_in=True)
+        self.session.gate = replace(gate, may_start_tls=False, may_log_in=True)
 
 
 def _is_loopback(address: str) -> bool:

@@ -64,7 +64,6 @@ class Gate:
     `verify` gives the role's name or None, after the same time whatever the reason; it may wait (throttling).
     """
 
-    encrypted: bool
     may_start_tls: bool
     may_log_in: bool
     verify: Callable[[str, str], Awaitable[str | None]]

@@ -103,7 +103,7 @@ def test_nothing_is_decided_from_quoted_text(quote: str) -> None:
 
 
 def test_an_answer_below_the_quote_is_read() -> None:
-    assert new_text("On 1 May 2026 Shop <a@b.example> wrote:\n> hello\n> there\n\nPlease stop.").text == "Please stop."
+    assert new_text("On 1 May 2026 Shop <a@b.example> wrote:\n> hello\n> there\n\nPlease stop.") == "Please stop."
 
 
 def test_a_wish_beside_an_order_stays_with_a_person_and_is_marked() -> None:

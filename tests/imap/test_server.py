@@ -89,7 +89,7 @@ async def test_no_login_in_the_clear_from_elsewhere(filled: Filled) -> None:
     async def never(user: str, password: str) -> str | None:
         raise AssertionError(user, password)
 
-    gate = Gate(encrypted=False, may_start_tls=True, may_log_in=False, verify=never)
+    gate = Gate(may_start_tls=True, may_log_in=False, verify=never)
     session = Session(Backend(Mailboxes(filled.quarantine), poll_interval_s=1), Sink(), gate)
     for command in (b"LOGIN a b", b"AUTHENTICATE PLAIN AGEAYg=="):
         await session.run(parse(b"a " + command), None)  # type: ignore[arg-type]
