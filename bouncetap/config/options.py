@@ -117,7 +117,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("journal.dir", v.PATH, '"<state_dir>/journal"', "Where the journal is. A disk of its own is a good idea."),
     Option("journal.on_failure", v.choice("forward", "defer"), '"forward"', "When the journal cannot be written: `forward` "
            "goes on without a copy (counted, alarmed), `defer` answers 452."),
-    Option("journal.reserve", v.SIZE, '"1GB"', "Disk space kept free for the journal: below it the filer waits."),
+    Option("journal.reserve", v.SIZE, '"1GB"', "Disk space kept free for the journal: below it the filer waits, unless the journal's own backlog fills the disk."),
     Option("journal.max_backlog", v.POSITIVE_SIZE, '"50GB"', "The journal's largest size; `on_failure` applies beyond."),
     Option("journal.segment_size", v.POSITIVE_SIZE, '"64MiB"', "Size of one preallocated segment file."),
     Option("journal.copy_forward_after", v.POSITIVE_DURATION, '"1h"', "A message open for longer is copied forward, so that it pins "
