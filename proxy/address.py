@@ -23,7 +23,8 @@ _QUOTED = re.compile(rb'"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"')
 _DOMAIN = re.compile(rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_.\x80-\xff-]*[A-Za-z0-9_\x80-\xff])?")
 _LITERAL = re.compile(rb"\[[^\[\]\\\x00-\x20\x7f-\xff]*\]")
 _PARAM = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x7e\x80-\xff]+))?")
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+# C1 controls, line and paragraph separators too, as UTF-8: they end a line for some who read text (RFC 5198 section 2).
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
 _NON_ASCII = re.compile(rb"[\x80-\xff]")
 _SIZE = re.compile(rb"[0-9]{1,20}")
 
@@ -55,7 +56,7 @@ class Path:
 
 
 def has_control(line: bytes) -> bool:
-    """True if a command line contains a control character (bare CR, NUL, TAB, DEL ...)."""
+    """True if a command line contains a control character (bare CR, NUL, TAB, DEL, U+0085, U+2028 ...)."""
     return _CONTROL.search(line) is not None
 
 
@@ -94,11 +95,18 @@ def parse_rcpt(arg: bytes, *, smtputf8: bool) -> Path:
 
 @lru_cache(maxsize=4096)
 def canonical_domain(domain: bytes) -> str:
-    """A domain as it is compared: A-labels, case-folded; `AddressError` 501 if it is no valid IDN (RFC 5891)."""
+    """A domain as it is compared: A-labels, case-folded; `AddressError` 501 if it is no valid IDN (RFC 5891).
+
+    Case and composition are mapped (UTS 46), but nothing to ASCII or away: a wide letter, another script's full stop or
+    a zero-width space is in no U-label, and a handler that maps less than we do would take such a domain for foreign.
+    """
     if domain.isascii():
         return domain.decode("ascii").lower()
     try:
-        return idna.encode(domain.decode("utf-8"), uts46=True).decode("ascii").lower()
+        text = domain.decode("utf-8")
+        if any(idna.uts46_remap(c, std3_rules=False).isascii() for c in text if not c.isascii()):
+            raise UnicodeError
+        return idna.encode(text, uts46=True).decode("ascii").lower()
     except (idna.IDNAError, UnicodeError):
         raise AddressError("501 5.1.3 Bad internationalized domain") from None
 

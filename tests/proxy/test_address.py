@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.address import AddressError, Domains, parse_mail, parse_rcpt
+from proxy.address import AddressError, Domains, has_control, parse_mail, parse_rcpt
 
 
 @pytest.mark.parametrize(
@@ -116,3 +116,27 @@ def test_the_scanner_raises_nothing_but_its_own_error(arg: bytes) -> None:
                 assert path.address.lower().endswith(b"@bounces.example")
         assert reply[:3] in {"", "501", "553", "555"}
         assert reply.isascii()
+
+
+@pytest.mark.parametrize(
+    ("domain", "ours"),
+    [
+        ("BÜCHER.wild.example", True),
+        ("bu\u0308cher.wild.example", True),
+        ("bounces。example。com", False),
+        ("ｂounces.example.com", False),
+        ("bounces\u00ad.example.com", False),
+        ("evil.example\u200b.wild.example", False),
+        ("evil＠x.wild.example", False),
+        ("x\u2024wild.example", False),
+    ],
+)
+def test_nothing_that_only_looks_like_a_name_is_ours(domain: str, ours: bool) -> None:
+    """What maps to ASCII or to nothing is no U-label: a handler that maps less would take it for foreign."""
+    assert (domain.encode() in Domains(["bounces.example.com", "*.wild.example"])) == ours
+
+
+@pytest.mark.parametrize("control", ["\x85", "\x9b", "\u2028", "\u2029"])
+def test_controls_in_utf8_are_controls(control: str) -> None:
+    assert has_control(f"RCPT TO:<a{control}b@bounces.example.com>".encode())
+    assert not has_control("RCPT TO:<é…—日@bounces.example.com>".encode())

@@ -39,6 +39,11 @@ RELAY_TRICKS = [
     "<victim@bounces。example。org>".encode(),
     "<victim@example.org＠bounces.example.com>".encode(),
     "<victim@bоunces.example.com>".encode(),  # a Cyrillic o
+    "<victim@bounces。example。com>".encode(),
+    "<victim@ｂounces.example.com>".encode(),
+    "<victim@bounces\u00ad.example.com>".encode(),
+    "<victim\u0085x@bounces.example.com>".encode(),
+    "<victim\u2028x@bounces.example.com>".encode(),
     b"<victim@bounces.example.com\xff>",
     b"<victim@xn--bounces-.example.com>",
     b"<>",
