@@ -14,7 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from store.entries import chunks, raise_counters
+from store.errors import NotAllowed
 from store.schema import account_flags, corrections, entries, messages
+
+COPIES_LIMIT = 10  # of one message in one folder, before a COPY: each doubles what is there
 
 
 class Copied(NamedTuple):
@@ -28,7 +31,7 @@ class Copied(NamedTuple):
 def copy(connection: Connection, source_pk: int, target_pk: int, uids: Sequence[int]) -> list[Copied]:
     """Show those of `uids` that are there in the target folder too, ascending.
 
-    Flags, keywords and internal date go with them (RFC 3501 section 6.4.7).
+    Flags, keywords and internal date go with them (RFC 3501 section 6.4.7). Raises NotAllowed at COPIES_LIMIT.
     """
     e = entries.c
     query = sa.select(e.uid, e.message_pk, e.received_s, e.shown_bytes, e.flagged, e.keywords)
@@ -38,6 +41,7 @@ def copy(connection: Connection, source_pk: int, target_pk: int, uids: Sequence[
     ]
     if not rows:
         return []
+    _refuse_heaps(connection, target_pk, {row["message_pk"] for row in rows})
     first, modseq = raise_counters(connection, target_pk, uids=len(rows), messages_by=len(rows))
     copied = [Copied(row["uid"], first + number, row["message_pk"]) for number, row in enumerate(rows)]
     new = [
@@ -48,6 +52,16 @@ def copy(connection: Connection, source_pk: int, target_pk: int, uids: Sequence[
     for some in chunks(copied):
         _copy_own_flags(connection, source_pk, target_pk, {one.uid: one.new_uid for one in some}, modseq)
     return copied
+
+
+def _refuse_heaps(connection: Connection, target_pk: int, message_pks: Iterable[int]) -> None:
+    """Copies of copies grow without bound: NotAllowed if one of the messages stands there COPIES_LIMIT times."""
+    e = entries.c
+    query = sa.select(e.message_pk).where(e.folder_pk == target_pk)
+    query = query.group_by(e.message_pk).having(sa.func.count() >= COPIES_LIMIT).limit(1)
+    for piece in chunks(message_pks):
+        if connection.execute(query.where(e.message_pk.in_(piece))).first():
+            raise NotAllowed(f"a folder shows a message at most {COPIES_LIMIT} times")
 
 
 def _copy_own_flags(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 
 from proxy.journal.records import unstuffed
 from store.accounts import Accounts
+from store.copying import COPIES_LIMIT
 from store.errors import NoFolder, NotAllowed
 from store.expiry import Expiry
 from store.filing import BatchFiler
@@ -142,6 +144,20 @@ def test_a_copied_message_lives_until_its_last_entry_goes(quarantine: Quarantine
         assert said.all() == [("copy", "Replies", "ann"), ("move", "Complaints", "ann")]
 
 
+def test_copies_of_copies_end(quarantine: Quarantine) -> None:
+    """Each COPY of a folder onto itself doubles it: an analyst's client in a loop must not fill the index."""
+    mailboxes = Mailboxes(quarantine)
+    file_all(quarantine, make_entry())
+    for _ in range(12):
+        with contextlib.suppress(NotAllowed):
+            mailboxes.copy(HARD, "ann", range(1, mailboxes.folder(HARD).uidnext), HARD)
+    assert COPIES_LIMIT <= mailboxes.folder(HARD).messages < 2 * COPIES_LIMIT
+    with pytest.raises(NotAllowed, match="at most"):
+        mailboxes.copy(HARD, "ann", [1], HARD)
+    assert mailboxes.copy(HARD, "ann", [1], "Replies") == [(1, 1)]
+    check_books(quarantine)
+
+
 def test_inbox_stays_empty(quarantine: Quarantine) -> None:
     mailboxes = Mailboxes(quarantine)
     file_all(quarantine, make_entry())
@@ -174,7 +190,8 @@ def test_the_books_stay_right_while_all_work_at_once(quarantine: Quarantine) -> 
                 uids = dice.sample(range(1, 100), 5)
                 source, target = dice.sample([HARD, "Replies", "Other"], 2)
                 mailboxes.store(source, account, uids, FlagChange(set_bits=4, flagged=dice.random() < 0.1))
-                dice.choice([mailboxes.copy, mailboxes.move])(source, account, uids, target)
+                with contextlib.suppress(NotAllowed):  # there are enough copies
+                    dice.choice([mailboxes.copy, mailboxes.move])(source, account, uids, target)
                 mailboxes.expunge(source, account, uids[:2])
                 for _ in mailboxes.shown(target, uids):
                     pass
