@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import prometheus_client
 import structlog
@@ -209,11 +209,16 @@ class Connection:
         await self._execute(command)
 
     async def _execute(self, command: Command) -> None:
-        if command.name == "STARTTLS" and await self._input_waits():
-            raise Closing("nothing may follow STARTTLS before TLS")
+        transport = cast("asyncio.Transport", self._writer.transport)
+        if command.name == "STARTTLS":
+            transport.pause_reading()  # what arrives from here on stays in the kernel, for the handshake to choke on
+            if await self._input_waits():
+                raise Closing("nothing may follow STARTTLS before TLS")
         await self.session.run(command, self)
         if self.session.wants_tls:
             await self._start_tls()
+        elif command.name == "STARTTLS":
+            transport.resume_reading()
         if self._failed_logins >= self._limits.failed_logins:
             raise Closing("too many failed logins")
 

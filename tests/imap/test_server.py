@@ -17,7 +17,7 @@ from store.accounts import Accounts
 from store.errors import CommandError, StartError
 from store.imap.backend import Backend
 from store.imap.connection import _is_loopback
-from store.imap.grammar import parse
+from store.imap.grammar import Command, parse
 from store.imap.server import ImapServer
 from store.imap.session import Gate, Session
 from store.mailboxes import Mailboxes
@@ -71,6 +71,30 @@ async def test_plain_text_after_starttls_is_not_taken_for_more(
     client.send(b"a STARTTLS\r\nb NOOP\r\n")
     assert (await client.response()).startswith(b"* BYE")
     await client.close()
+    await server.stop()
+
+
+async def test_plain_text_that_comes_while_tls_begins_is_not_obeyed(
+    filled: Filled, certificate: tuple[dict[str, Any], ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even what arrives between the look for it and the handshake: that meets it in the kernel and fails."""
+    run = Session.run
+
+    async def run_slowly(session: Session, command: Command, lines: Any) -> None:
+        await run(session, command, lines)
+        await asyncio.sleep(0.2)
+
+    settings, context = certificate
+    server = await serve(filled.settings, **settings)
+    client = await Client.connect(server)
+    monkeypatch.setattr(Session, "run", run_slowly)
+    client.send(b"a STARTTLS\r\n")
+    assert (await client.response()).startswith(b"a OK")
+    client.send(b"b NOOP\r\n")
+    with contextlib.suppress(ssl.SSLError, ConnectionError):
+        await client.writer.start_tls(context, server_hostname="127.0.0.1")
+        assert not (await client.reader.readline()).startswith(b"b OK")
+    client.writer.close()
     await server.stop()
 
 
