@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import click
 
-from bouncetap.cli.options import printable
 from bouncetap.config import Config
 from bouncetap.config.for_proxy import proxy_settings
+from bouncetap.harmless import printable
 from proxy.address import AddressError, canonical_domain, parse_rcpt
 from proxy.errors import StartError
 from proxy.settings import Legacy

@@ -5,7 +5,8 @@
     /status    what `bouncetap status --json` prints, less the addresses in handlers' replies
     /metrics   every part's metrics, in Prometheus' text format, and `bouncetap_up{part=...}`
 
-Bounded: so many connections at once, each for so long at most; nobody can keep the health checks out by silence.
+Bounded: so many connections at once, each for so long at most; when there are too many, the oldest that asks nothing
+goes, so that nobody can keep the health checks out by silence.
 The parts are asked over their control sockets, each for at most ASK_TIMEOUT_S: a frozen part is shown as down.
 """
 
@@ -27,7 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from bouncetap.config import Config
 from bouncetap.config.values import split_host_port
 from bouncetap.control import PARTS, Unreachable, ask
-from bouncetap.logs import redact_text
+from bouncetap.logs import redact_value
 
 ASK_TIMEOUT_S = 1.0
 CONNECTIONS = 50
@@ -56,10 +57,21 @@ class _Impatient(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self.since_s = self.loop.time()
         self.loop.call_later(CONNECTION_S, self._end)
+        if len(self.connections) > CONNECTIONS:
+            silent = [other for other in self.connections if isinstance(other, _Impatient) and not other.answering]
+            oldest = min(silent, key=lambda other: other.since_s)
+            self.connections.discard(oldest)  # the loop tells it later
+            oldest.transport.abort()
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is being made or written."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _end(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self.answering:
             self.loop.call_later(CONNECTION_S, self._end)
         else:
             self.transport.close()
@@ -89,7 +101,7 @@ class HttpServer:
                 interface="asgi3",
                 proxy_headers=False,
                 timeout_graceful_shutdown=1,
-                limit_concurrency=CONNECTIONS,
+                limit_concurrency=2 * CONNECTIONS,
                 loop="asyncio",
                 http=_Impatient,
                 ws="none",
@@ -125,11 +137,9 @@ class HttpServer:
         return 503, TEXT, f"not ready: the proxy is {status.get('state')}\n"
 
     async def _status(self) -> Answer:
-        return (
-            200,
-            "application/json",
-            redact_text(json.dumps(await gather_status(self._state_dir), default=str, ensure_ascii=False)) + "\n",
-        )
+        # Value by value: in the finished text an address would take the quotation marks around it along.
+        shown = redact_value(await gather_status(self._state_dir))
+        return 200, "application/json", json.dumps(shown, default=str, ensure_ascii=False) + "\n"
 
     async def _metrics(self) -> Answer:
         answers = await asyncio.gather(

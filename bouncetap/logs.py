@@ -19,11 +19,14 @@ from typing import IO, Any
 
 import structlog
 
+from bouncetap.harmless import harmless_json, printable
+
 ADDRESS_KEYS = frozenset({"address", "mail_from", "rcpt_to", "recipient", "recipients", "envelope_to", "original"})
 UNREDACTED_KEYS = frozenset({"account", "part", "level", "timestamp"})  # an account is staff, and audited
 KEYS_FIRST = ("timestamp", "level", "part", "event", "id")  # lines that people can scan
 _HARMLESS = frozenset({int, float, bool, type(None)})
 _WORD = re.compile(r"[^\s]+")
+_QUOTED = re.compile(r'"([^"])[^"]{0,320}"@')  # a local part that may hold spaces
 _OPENING, _CLOSING = "<(['\"", ">)]'\":;,."
 QUEUE_EVENTS = 10_000
 BURST_S = 0.02  # in which lines gather
@@ -92,7 +95,10 @@ def redact_address(address: str) -> str:
 
 def redact_text(text: str) -> str:
     """Free text with each word that holds an `@` redacted. Linear in its length."""
-    return _WORD.sub(lambda word: _redacted_word(word[0]), text) if "@" in text else text
+    if "@" not in text:
+        return text
+    text = _QUOTED.sub(lambda quoted: f"{quoted[1]}@", text)
+    return _WORD.sub(lambda word: _redacted_word(word[0]), text)
 
 
 def _redacted_word(word: str) -> str:
@@ -102,19 +108,32 @@ def _redacted_word(word: str) -> str:
     return f"{local.lstrip(_OPENING)[:1]}…@{domain.rstrip(_CLOSING)}"
 
 
+def redact_value(value: Any, key: str = "") -> Any:
+    """A JSON-able value with every address in it redacted, however deep; `key` says what it is (ADDRESS_KEYS)."""
+    if type(value) in _HARMLESS or key in UNREDACTED_KEYS:
+        return value
+    if isinstance(value, dict):
+        return {redact_text(str(name)): redact_value(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [redact_value(item, key) for item in value]
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    return redact_address(text) if key in ADDRESS_KEYS else redact_text(text)
+
+
 def _redact(_logger: Any, _method: str, event: Any) -> Any:
     for key, value in event.items():
-        kind = type(value)
-        if kind in _HARMLESS or key in UNREDACTED_KEYS:
-            continue
-        redacted = redact_address if key in ADDRESS_KEYS else redact_text
-        if kind is bytes:
-            value = value.decode("utf-8", "backslashreplace")  # noqa: PLW2901  what follows sees text
-        if isinstance(value, str):
-            event[key] = redacted(value)
-        elif isinstance(value, list | tuple) and key in ADDRESS_KEYS:
-            event[key] = [redacted(str(item)) for item in value]
+        if type(value) not in _HARMLESS:
+            event[key] = redact_value(value, key)
     return event
+
+
+def _printable(event: Any) -> Any:
+    """For a terminal: what others wrote neither steers it nor looks like a line of ours (a traceback is ours)."""
+    shown = dict(event)
+    for key, value in event.items():
+        if isinstance(value, str):
+            shown[key] = "\n".join(map(printable, value.split("\n"))) if key == "exception" else printable(value)
+    return shown
 
 
 def _in_order(part: str, event: Any) -> Any:
@@ -126,9 +145,10 @@ def configure(part: str, *, fmt: str = "json", level: str = "info", redact: bool
     """Sets logging up for this process; `part` ("proxy", "filer" ...) is in every event."""
     sink = QueuedSink(sys.stderr)
     encoder = json.JSONEncoder(ensure_ascii=False, default=repr)  # made once: `dumps` makes one for each event
-    renderer: Any = lambda _logger, _method, event: encoder.encode(event)  # noqa: E731  rebound below, to an object
+    renderer: Any = lambda _logger, _method, event: harmless_json(encoder.encode(event))  # noqa: E731  rebound below, to an object
     if fmt == "console":
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        on_console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        renderer = lambda logger, method, event: on_console(logger, method, _printable(event))  # noqa: E731  as above
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_SEPARATOR = re.compile(rb"^From [^\r\n]*\d\d:\d\d[^\r\n]*\r?\n", re.MULTILINE)
+# The time is looked for ahead, which is never tried twice: a line of a thousand times must not be read a million times.
+_SEPARATOR = re.compile(rb"^From (?=[^\r\n]*\d\d:\d\d)[^\r\n]*\r?\n", re.MULTILINE)
 _EMPTY_LINE = (b"\n\n", b"\n\r\n")
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 

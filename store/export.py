@@ -140,8 +140,14 @@ def whole(
 
 
 def _harmless(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    """A cell that steers neither a spreadsheet nor a terminal.
+
+    Text that begins like a formula gets an apostrophe in front; unprintable characters become U+FFFD.
+    """
+    if not isinstance(value, str):
+        return value
+    value = "".join(c if c.isprintable() or c in "\t\r\n" else "\ufffd" for c in value)
+    return f"'{value}" if value.startswith(_FORMULA) else value
 
 
 def flat_correction(row: dict[str, Any]) -> Iterator[dict[str, Any]]:

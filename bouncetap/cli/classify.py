@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bouncetap.cli.options import loaded, takes_config
+from bouncetap.harmless import json_line, printable
 from bouncetap.messages import messages
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def classify(jsonl: bool, explain: bool, paths: tuple[str, ...]) -> None:
     for source in messages(paths, unread):
         verdict = verdict_of(source.raw, context)
         if explain:
-            click.echo(f"{source.name}\n{in_words(verdict)}\n")
+            click.echo("\n".join(map(printable, [source.name, *in_words(verdict).split("\n"), ""])))
         else:
-            sys.stdout.write(json.dumps({"file": source.name, **verdict.to_json()}, ensure_ascii=False) + "\n")
+            sys.stdout.write(json_line({"file": source.name, **verdict.to_json()}))
     raise click.exceptions.Exit(1 if failed else 0)
 
 
@@ -71,4 +71,4 @@ def unknowns(since: str, limit: int, paths: tuple[str, ...]) -> None:
         clusters = cluster_paths([Path(path) for path in paths], _context())
     else:
         clusters = cluster_quarantine(loaded(), since)
-    click.echo(report(clusters, limit))
+    click.echo("\n".join(map(printable, report(clusters, limit).split("\n"))))

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import click
 
-from bouncetap.cli.options import loaded, printable, table, takes_config
+from bouncetap.cli.options import loaded, table, takes_config
+from bouncetap.harmless import printable
 from proxy.journal import audit
 
 
@@ -71,6 +72,6 @@ def journal_verify() -> None:
     click.echo(table(rows, header))
     for report in reports:
         for line in [*report.damage, *([report.refused] if report.refused else [])]:
-            click.echo(f"{report.name}: {line}")
+            click.echo(printable(f"{report.name}: {line}"))
     if any(report.damage or report.refused for report in reports):
         raise click.exceptions.Exit(1)

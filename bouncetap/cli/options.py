@@ -13,6 +13,7 @@ import click
 
 from bouncetap.config import Config, load
 from bouncetap.control import Unreachable, ask
+from bouncetap.harmless import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,11 +64,6 @@ def tell(config: Config, part: str, command: str, *, timeout_s: float = 30.0, **
         raise click.ClickException(f"{error}; is `bouncetap run` running with this configuration?") from None
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-
-
-def printable(text: object) -> str:
-    """Text as a terminal may show it: nothing that a sender or a handler wrote may steer it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in str(text))
 
 
 def table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bouncetap.cli.options import printable
+from bouncetap.harmless import printable
 
 
 def overview(parts: dict[str, dict[str, Any]]) -> Iterator[str]:

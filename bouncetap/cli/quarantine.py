@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from bouncetap.cli.options import loaded, printable, table, takes_config, tell
+from bouncetap.cli.options import loaded, table, takes_config, tell
 from bouncetap.cli.overview import counted
 from bouncetap.config import Config
 from bouncetap.config.for_store import store_settings
 from bouncetap.config.values import parse_duration
 from bouncetap.control import Unreachable, ask
+from bouncetap.harmless import json_line, printable
 from classifier.verdict import Category, Kind
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def export(kinds: tuple[str, ...], categories: tuple[str, ...], since_ns: int, f
                 if format_ == "csv":
                     lines.writerows(what.lines(row))
                 else:
-                    out.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    out.write(json_line(row))
             out.flush()
             if name:
                 _keep(out)

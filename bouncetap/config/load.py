@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 import socket
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,7 +32,6 @@ NONE_FOUND = (
 )
 SQLITE = "sqlite:///"
 SHOWN_CHARACTERS = 80
-_PASSWORD = re.compile(r"//[^/@]*@")
 
 
 class ConfigError(Exception):
@@ -215,7 +213,7 @@ def _not_yet(values: Mapping[str, Any]) -> Iterator[str]:
         yield f'quarantine.backend = "imap": {RESERVED["quarantine.imap"]}; this version supports "embedded"'
     url = values["index.url"]
     if url and (not url.startswith(SQLITE) or url.removeprefix(SQLITE) in {"", ":memory:"}):
-        shown = _PASSWORD.sub("//...@", url)
+        shown = url.partition("://")[0] + "://..."  # a password may stand in more places than one
         yield f'index.url = "{shown}": this version supports SQLite in a file, e.g. "sqlite:////var/lib/bouncetap/index.db"'
 
 

@@ -26,6 +26,7 @@ FILING_TIMEOUT_S = 60.0
 
 def run_demo(wanted: Path, *, once: bool) -> int:
     """Runs the demo; the exit code."""
+    os.umask(0o077)  # mail lies in its state directory, and others could rename what is in an open one
     try:
         state_dir = take_state_dir(wanted.absolute())
         ports = Ports.claim()

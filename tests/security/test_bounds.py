@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bouncetap.messages import _split
 from classifier.mime.encodings import codec, decode, header_text
 from proxy.wire import Smuggling, inspect, received_count
 from store.annotate import encoded
@@ -66,6 +67,11 @@ def test_a_thousand_address_bombs_in_one_message() -> None:
     bomb = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n" + inner
     harmless = bomb.replace(b":" * 8000, b"b" * 8000)
     assert cpu_s(lambda: describe(bomb)) < 20 * cpu_s(lambda: describe(harmless)) + 1.0
+
+
+def test_an_mbox_line_of_times() -> None:
+    line = b"From " + b"11:11 " * 20_000 + b"\rX\n\nhi\n"
+    assert cpu_s(lambda: list(_split("x", line))) < 2.0
 
 
 def test_boundaries_with_endless_padding() -> None:

@@ -11,10 +11,11 @@ import stat
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 
-from bouncetap.cli.options import printable
+from bouncetap.harmless import json_line, printable
 from bouncetap.logs import redact_address, redact_text
 from store.export import flat
 from tests.support.tap import DOMAIN, Tap, wait_for
@@ -58,18 +59,21 @@ except ValueError:
 """
 
 
-@pytest.mark.parametrize("fmt", ["json"])
+@pytest.mark.parametrize("fmt", ["json", "console"])
 def test_no_addresses_in_replies_and_exceptions(fmt: str) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT.format(fmt=fmt)], capture_output=True, check=True)
     assert b"secretname" not in done.stderr
     assert b"example.com" in done.stderr
     assert b"\x1b" not in done.stderr
-    assert json.loads(done.stderr.splitlines()[0])["event"] == "spooled"
+    assert b"\nforged" not in done.stderr
+    assert fmt == "console" or json.loads(done.stderr.splitlines()[0])["event"] == "spooled"
 
 
 def test_redaction_is_linear() -> None:
     assert redact_address('<"a>b@secret"@d.example> ORCPT=rfc822;secret+40e.example') == "…"
+    assert redact_text('550 <"anna smith"@b.example> is "no" user') == '550 a…@b.example is "no" user'
     assert len(redact_text("@" * 1_000_000)) < 10
+    assert len(redact_text('"' * 1_000_000 + "@")) < 10
     assert redact_text("x " * 500_000 + "ann@b.example").endswith("a…@b.example")
 
 
@@ -93,6 +97,28 @@ def test_no_formulas_in_csv(cell: str) -> None:
 
 def test_nothing_steers_the_terminal() -> None:
     assert printable("\x1b]0;x\x07\u009b2J\u202ea\nb") == "\\x1b]0;x\\x07\\x9b2J\\u202ea\\nb"
+    evil = "é\x1b\x7f\x9b2J\u202e\u2028\ud800"
+    line = json_line({evil: evil})
+    assert line[:-1].isprintable()
+    assert "é" in line
+    assert json.loads(line) == {evil: evil}
+    (cells,) = flat({"recipients": [], "envelope_from": "é\x1b\x9b2J\u202e", "envelope_to": []})
+    assert cells["envelope_from"] == "é\ufffd\ufffd2J\ufffd"
+
+
+@pytest.mark.parametrize("how", ["--jsonl", "--explain"])
+def test_nothing_that_a_report_says_steers_the_terminal(tmp_path: Path, how: str) -> None:
+    evil = "\x9b2J\x7f\x1b[31m\u202e\u2028"
+    report = (
+        "From: MAILER-DAEMON@x.example\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; m@.example\n\n"
+        "Final-Recipient: rfc822; a@b.example\nRemote-MTA: dns; @\nDiagnostic-Code: smtp; 550 5.1.1 @ no such user\n"
+    ).replace("@", evil)
+    (tmp_path / "\udcff\x1b[2J.eml").write_bytes(report.encode())
+    command = [sys.executable, "-m", "bouncetap", "classify", how, str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    )
+    assert all(line.isprintable() for line in done.stdout.decode().split("\n"))
 
 
 def test_names_lead_nowhere(tap: Tap) -> None:

@@ -96,8 +96,9 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
         ("[proxy]\nworkers = 4\n", "proxy.workers = 4: this version supports 1"),
         (
             '[index]\nurl = "postgresql://u:secret@x/y"\n',
-            'index.url = "postgresql://...@x/y": this version supports SQLite',
+            'index.url = "postgresql://...": this version supports SQLite',
         ),
+        ('[index]\nurl = "mysql://u:sec/ret@x/y?password=z"\n', 'index.url = "mysql://...": this version'),
         ('[index]\nurl = "sqlite:///:memory:"\n', "this version supports SQLite in a file"),
         ('[index]\nurl = "sqlite://"\n', "this version supports SQLite in a file"),
         ('[imap]\nlisten_tls = ["127.0.0.1:993"]\n', "imap.listen_tls: needs imap.tls_cert"),
