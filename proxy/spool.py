@@ -263,7 +263,7 @@ class Spool:
     def _find(self, ident: str) -> Spooled:
         item = self._items.get(ident)
         if item is None:
-            raise CommandError(f"no spooled message {ident}")
+            raise CommandError(f"no spooled message {ident} (others: `bouncetap message ID --resend`)")
         return item
 
     async def rows(self) -> list[dict[str, Any]]:

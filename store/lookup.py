@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from proxy.journal import audit
-from proxy.journal.records import unstuffed
+from proxy.journal.records import Fate, unstuffed
 from store.export import described
 from store.outcomes import Outcomes, from_json
 from store.prepare import address
@@ -69,6 +70,26 @@ def find(quarantine: Quarantine, ident: str) -> Found:
         "legacy": outcomes.legacy,
     }
     return Found(facts, entry.mail_arg, entry.rcpt_args, outcomes, [])
+
+
+def dead_letters(quarantine: Quarantine, most: int) -> list[dict[str, Any]]:
+    """The latest `most` filed dead letters, oldest first, as the proxy tells its own. Raises SQLAlchemyError."""
+    columns = (messages.c.id, messages.c.received_ns, messages.c.size_bytes, messages.c.legacy, messages.c.outcomes)
+    query = sa.select(*columns).where(messages.c.fate == str(Fate.DEAD)).order_by(messages.c.pk.desc()).limit(most)
+    with quarantine.index.read() as connection:
+        rows = connection.execute(query).all()
+    now_ns = time.time_ns()
+    return [
+        {
+            "id": row.id,
+            "age_s": round((now_ns - row.received_ns) / 1e9, 1),
+            "size_bytes": row.size_bytes,
+            "recipients": sum(len(t.rcpts) for t in from_json(row.outcomes, None).told if t.fate is Fate.DEAD),
+            "state": "dead",
+            "last_reply": row.legacy,
+        }
+        for row in reversed(rows)
+    ]
 
 
 def original(quarantine: Quarantine, ident: str) -> bytes:

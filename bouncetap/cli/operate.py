@@ -12,6 +12,8 @@ from bouncetap.cli.overview import counted, overview
 from bouncetap.control import PARTS
 from bouncetap.http import gather_status
 
+DEAD_SHOWN = 1000
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -64,14 +66,23 @@ def spool() -> None:
 @takes_config
 def spool_ls(dead: bool, as_json: bool) -> None:
     """List them, oldest first."""
-    answer = tell(loaded(), "proxy", "spool_ls", dead=dead)
+    config = loaded(writes=dead)
+    answer = tell(config, "proxy", "spool_ls", dead=dead)
     rows = answer["messages"]
+    if dead:  # the proxy knows those since its start, the quarantine all that are filed
+        from bouncetap.cli.quarantine import opened_quarantine
+        from store.lookup import dead_letters
+
+        with opened_quarantine(config) as quarantine:
+            filed = dead_letters(quarantine, DEAD_SHOWN)
+        known = {row["id"]: row for row in filed + rows}
+        rows = sorted(known.values(), key=lambda row: -row["age_s"])
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))
     elif rows:
         click.echo(table([list(row.values()) for row in rows], list(rows[0])))
-    if (more := answer["total"] - len(rows)) > 0:
+    if (more := answer["total"] - len(rows)) > 0 and not dead:
         click.echo(f"and {more:,} more", err=True)
 
 

@@ -133,6 +133,10 @@ def test_dead_letters(tap: Tap, legacy: Legacy) -> None:
     assert "554 5.7.1 not wanted" in said(tap.cli("spool", "ls", "--dead"))
     assert "! 1 message refused by the handler" in said(tap.cli("status"))
     wait_for(lambda: "$Dead" in said(tap.cli("message", ident)), "the quarantine to show it")
+    tap.kill("proxy")
+    tap.start("proxy")
+    assert [row["id"] for row in spooled(tap, "--dead")] == [ident]  # the quarantine knows it
+    assert "--resend" in tap.cli("spool", "drop", ident).stderr.decode()  # it waits for nothing
     assert "554" in tap.cli("message", ident, "--resend").stdout.decode()
     legacy.go()
     legacy.come()
