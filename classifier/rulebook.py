@@ -147,6 +147,7 @@ class Rulebook:
         """All rules found in `text` (lower case), each once, at its leftmost match, in the order of the book.
 
         Rules that belong to a group are left out unless the group is one of `groups` (None: none is left out).
+        Raises RuleError where a pattern is needed that RE2 refuses (`check` finds those before).
         """
         if not text or not self._patterns:
             return []
@@ -163,15 +164,16 @@ class Rulebook:
         """Compile everything now; raises RuleError for a pattern that RE2 refuses."""
         for rule in self.rules:
             for text in (*(b for pattern in rule.patterns for b in alternatives(pattern)), *rule.unless):
-                try:
-                    self._regex(text)
-                except re2.error as failure:
-                    raise RuleError(f"rule {rule.id}: {text!r}: {failure}") from None
+                self._regex(text, rule)
 
-    def _regex(self, text: str) -> Any:
+    def _regex(self, text: str, rule: Rule) -> Any:
+        """The compiled pattern of a rule, which a RuleError names where RE2 refuses it."""
         found = self._compiled.get(text)
         if found is None:
-            found = self._compiled[text] = re2.compile(text, _OPTIONS)
+            try:
+                found = self._compiled[text] = re2.compile(text, _OPTIONS)
+            except re2.error as failure:
+                raise RuleError(f"rule {rule.id}: {text!r}: {failure}") from None
         return found
 
     def forget(self) -> None:
@@ -184,14 +186,14 @@ class Rulebook:
         for pattern in self._possible(data):
             if groups is not None and pattern.group is not None and pattern.group not in groups:
                 continue
-            found = self._regex(pattern.text).search(data)
+            found = self._regex(pattern.text, pattern.rule).search(data)
             if found is None:
                 continue
             start, end = found.span()
             known = hits.get(pattern.rule.id)
             if known is None:
                 unless = pattern.rule.unless
-                if unless and self._regex("|".join(unless)).search(data) is not None:
+                if unless and self._regex("|".join(unless), pattern.rule).search(data) is not None:
                     continue
             elif known[1] <= start:
                 continue

@@ -166,6 +166,12 @@ def test_a_broken_rule_is_named(tmp_path: Path, old: str, new: str) -> None:
         Rulebook(load_rules(path, "reason")).check()
 
 
+def test_a_pattern_that_nobody_checked_is_named_by_the_first_text_that_needs_it(tmp_path: Path) -> None:
+    book = Rulebook(load_rules(rule_file(tmp_path, GOOD.replace("a<n>c", "a(c", 1)), "reason"))
+    with pytest.raises(RuleError, match=r"rule text\.x"):
+        book.search("abc")
+
+
 def test_doubled_ids_are_refused(tmp_path: Path) -> None:
     rules = load_rules(rule_file(tmp_path, GOOD), "reason")
     with pytest.raises(RuleError, match=r"text\.x"):
