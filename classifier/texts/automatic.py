@@ -14,7 +14,7 @@ from classifier.texts import people
 from classifier.texts.book import book
 from classifier.texts.dates import returns_on
 from classifier.texts.notice import NOTICES, SENTENCE, Notice, look
-from classifier.texts.reading import Judgement, Reading
+from classifier.texts.reading import QUESTION_MARKS, Judgement, Reading
 from classifier.verdict import AutoReply, AutoReplyType, Kind
 
 ENOUGH = 3
@@ -29,7 +29,7 @@ _TYPES = {
 _OF_PEOPLE = frozenset({"person", "business", "plans", "goods", "stays", "optout", "complaint", "challenge"})
 _STATEMENT_CHARS = 600
 _STOP = re.compile(r"[.!;:]\s")
-_QUESTION = re.compile("[?؟¿՞⸮]+")
+_QUESTION = re.compile(f"[{QUESTION_MARKS}]+")
 _ASIDE_WORDS = 7
 _LONG_CHARS = 1500
 
