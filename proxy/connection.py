@@ -310,7 +310,11 @@ class Connection(SMTP):
         """
         if not hasattr(socket, "TCP_INFO"):
             return False
-        with socket.socket(fileno=os.dup(self.socket_transport.get_extra_info("socket").fileno())) as sock:
+        try:
+            fd = os.dup(self.socket_transport.get_extra_info("socket").fileno())
+        except OSError:  # no descriptor is left
+            return False
+        with socket.socket(fileno=fd) as sock:
             for pause_s in ACKNOWLEDGED_AFTER_S:
                 await asyncio.sleep(pause_s)
                 info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)

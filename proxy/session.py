@@ -278,12 +278,15 @@ class Session(Connection):
             reply, id_ = _FAULT, ""
         front.messages += 1
         counters.MESSAGES_BY_CLASS[reply.code // 100].inc()
-        answered = await self._answer(reply)
+        answered = False
+        try:
+            answered = await self._answer(reply)
+        finally:  # whatever came of it: an undecided record would never be filed
+            if id_ and answered:
+                front.deliver.answered(id_, reply.code)
+            elif id_:
+                front.deliver.unanswered(id_)
         counters.LATENCY.observe(self.loop.time() - dot)
-        if id_ and answered:
-            front.deliver.answered(id_, reply.code)
-        elif id_:
-            front.deliver.unanswered(id_)
         log.info(
             "message",
             id=id_,

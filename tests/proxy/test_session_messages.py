@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 
 import pytest
@@ -184,6 +186,27 @@ async def test_a_closed_socket_is_told_from_one_that_still_reads(closed: bool) -
         sink.gate.set()
         await until(lambda: tap.server.status()["connections"] == 0)
         assert [code for _, code in sink.marks] == ([] if closed else [250])
+
+
+async def test_an_answer_for_want_of_a_descriptor_is_said_once_and_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a half-closed sender heard cannot be told then: no second reply follows, and the record is decided."""
+
+    def none_left(fd: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    sink = Sink(gate=asyncio.Event())
+    async with running(sink) as tap:
+        client = await tap.connect()
+        await client.say(ENVELOPE + b"x\r\n.\r\n")
+        client.writer.write_eof()
+        await until(lambda: len(sink.messages) == 1)
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr(os, "dup", none_left)
+        assert sink.gate is not None
+        sink.gate.set()
+        everything = await asyncio.wait_for(client.reader.read(), 30)
+        assert everything.endswith(b"\r\n250 2.0.0 queued as 1\r\n")
+        assert (sink.marks, sink.gone) == ([], ["id1"])
 
 
 async def test_a_dot_in_the_instant_of_the_timeout_is_not_taken() -> None:
