@@ -15,6 +15,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import sqlalchemy as sa
 import structlog
@@ -22,11 +24,13 @@ from sqlalchemy.engine import Connection
 
 from store import metrics
 from store.carrying import Carrier
-from store.entries import remove
+from store.entries import chunks, remove
 from store.filing import BatchFiler, utc_day
+from store.folders import FOLDERS
 from store.lock import filer_lock
 from store.quarantine import Quarantine
-from store.schema import entries, folders, meta, segments
+from store.schema import entries, folders, messages, meta, segments
+from store.segments import idents, retention_class
 from store.settings import DAY_S
 from store.uidvalidity import orphans_kept_ns
 
@@ -120,7 +124,7 @@ class Expiry:
         yield from self._unlink_dead()
         yield from self._carrier.carry(now_s, self.retention)
         yield from self._unlink_dead()
-        yield from self._sweep()
+        yield from self._sweep(now_s)
         while self._index.shrink():
             yield 0
         self._base = (self._clock.wall_s(), self._clock.steady_s())
@@ -186,8 +190,29 @@ class Expiry:
         with contextlib.suppress(OSError):
             whole.parent.rmdir()
 
-    def _sweep(self) -> Iterator[int]:
-        """Unlink files that no row knows and nobody writes to, but not those that a lost index may have known."""
+    def _holds_unknown(self, file: Path, now_s: float) -> bool:
+        """Whether a file holds messages that no row knows and whose time is not over."""
+        times = {retention_class(name): self.retention.for_folder(name) for name in FOLDERS}
+        kept_s = times.get(file.name.partition("-")[0], max(times.values()))
+        try:
+            ends_s = datetime.fromisoformat(file.parent.name).replace(tzinfo=UTC).timestamp() + DAY_S + kept_s
+        except ValueError:
+            return False
+        if ends_s <= now_s:
+            return False
+        with self._index.read() as connection:
+            for piece in chunks(idents(file)):
+                query = sa.select(sa.func.count()).where(messages.c.id.in_(set(piece)))
+                if connection.execute(query).scalar_one() < len(set(piece)):
+                    return True
+        return False
+
+    def _sweep(self, now_s: float) -> Iterator[int]:
+        """Unlink files that no row knows and nobody writes to, but not those that a lost index may have known.
+
+        What a crash left has been filed anew meanwhile, elsewhere; whoever holds mail of which the index knows nothing
+        stays for its time: the index may have been restored, and the mirror of UIDVALIDITYs with it.
+        """
         with self._index.read() as connection:
             known = {path for (path,) in connection.execute(sa.select(segments.c.path))}
             kept_ns = orphans_kept_ns(connection)
@@ -199,6 +224,9 @@ class Expiry:
             stat = file.stat()
             if stat.st_mtime_ns <= kept_ns:
                 log.warning("orphan_segment_kept", path=path, reason="the index was lost or restored after it")
+                continue
+            if self._holds_unknown(file, now_s):
+                log.warning("orphan_segment_kept", path=path, reason="it holds mail that the index does not know")
                 continue
             log.info("orphan_segment_removed", path=path, size_bytes=stat.st_size)
             self._unlink(path)

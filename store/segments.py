@@ -17,6 +17,7 @@ import re
 import struct
 import sys
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -129,6 +130,18 @@ def read(directory: Path, place: Place) -> Frame:
     """A frame from disk. Raises FileNotFoundError where the file has gone, OSError, DamagedFrame."""
     with (directory / place.path).open("rb", buffering=0) as file:
         return unpack(os.pread(file.fileno(), place.size_bytes, place.offset))
+
+
+def idents(path: Path) -> Iterator[str]:
+    """The journal ids of a file's frames, in order, up to its end or whatever is no frame. Raises OSError."""
+    with path.open("rb", buffering=0) as file:
+        offset = len(_FILE_HEADER)
+        while len(head := os.pread(file.fileno(), _FRAME.size, offset)) == _FRAME.size:
+            magic, _, stored_bytes, *_, ident = _FRAME.unpack(head)
+            offset += _FRAME_HEADER_BYTES + stored_bytes
+            if magic != _FRAME_MAGIC or not ident.isalnum() or offset > os.fstat(file.fileno()).st_size:
+                return
+            yield ident.decode("ascii")
 
 
 def retention_class(folder: str) -> str:

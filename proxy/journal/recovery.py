@@ -88,7 +88,7 @@ def _recover_segment(files: Files, found: Recovered, name: SegmentName, void_fro
     with segment:
         limit = segment.end if void_from is None else min(void_from, segment.end)
         end = _scan(found, segment, limit)
-        behind = min(limit, found.durable) if void_from is None else limit
+        behind = min(limit, found.durable) if void_from is None else void_from  # that is past its end: one is missing
         if end < behind:
             found.passed_over(_gap(segment, end, behind), end)
         if segment.unreadable_to:

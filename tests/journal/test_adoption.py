@@ -155,6 +155,22 @@ async def test_a_bad_sector_costs_what_lies_on_it(
     await last.close()
 
 
+async def test_a_missing_segment_is_told(tmp_path: Path) -> None:
+    writer = await JournalWriter.open(settings_for(tmp_path, segment_bytes=4096))
+    entries = [make_entry(2000) for _ in range(9)]
+    for entry in entries:
+        await writer.append_entry(entry)
+    await writer.close()
+    name = list_streams(tmp_path)[0]
+    _, second, third, *_ = list_segments(tmp_path / name)
+    second.path.unlink()
+    heir = await JournalWriter.open(settings_for(tmp_path))
+    assert len(await heir.adopt_orphans()) < len(entries)
+    (line,) = heir.damage[name]
+    assert f"{third.base - second.base} bytes at LSN {second.base}" in line
+    await heir.close()
+
+
 async def test_the_next_life_begins_past_the_filers_cursor(tmp_path: Path) -> None:
     writer = await JournalWriter.open(settings_for(tmp_path))
     await writer.append_entry(make_entry())

@@ -167,6 +167,25 @@ def test_orphans_are_swept(store: Store) -> None:
     assert store.disk_bytes()
 
 
+def test_an_orphan_with_mail_that_no_row_knows_stays_for_its_time(store: Store) -> None:
+    """An index restored together with the mirror of its UIDVALIDITYs shows by nothing else that it is old."""
+    store.file(3)
+    (known,) = (store.path / "quarantine").rglob("*.seg")
+    copy = known.with_name("bounces_hard-COPY.seg")
+    copy.write_bytes(known.read_bytes())  # as a crash leaves it: all of it has been filed elsewhere
+    other = Store(store.path / "other")
+    other.file(3)
+    other.close()
+    (unknown,) = (store.path / "other").rglob("*.seg")
+    lost = known.with_name("bounces_hard-LOST.seg")
+    lost.write_bytes(unknown.read_bytes() + b"torn")
+    store.expire()
+    assert (known.exists(), copy.exists(), lost.exists()) == (True, False, True)
+    store.hands.sleep(3 * DAY_S)
+    store.expire(force=True)
+    assert (known.exists(), lost.exists()) == (False, False)
+
+
 def test_a_wall_clock_that_jumps_stops_expiry(store: Store) -> None:
     store.file(5, days_old=0.5)
     assert store.expire() == 0
@@ -230,8 +249,8 @@ def test_an_unreadable_message_keeps_nothing_else_on_disk(store: Store) -> None:
 def test_what_analysts_removed_is_given_back_before_its_time(store: Store) -> None:
     new = store.file(40)
     before = store.disk_bytes()
-    store.mailboxes.store(HARD, "ann", range(1, 38), FlagChange(set_bits=4))
-    assert len(store.mailboxes.expunge(HARD, "ann")) == 37
+    store.mailboxes.store(HARD, "ann", range(1, 39), FlagChange(set_bits=4))
+    assert len(store.mailboxes.expunge(HARD, "ann")) == 38
     store.filer.segments.close()  # as at the end of the day
     assert store.expire() == 0
     assert store.disk_bytes() < before * 0.2
