@@ -99,7 +99,7 @@ def _recipient(recipient: Recipient) -> Iterator[str]:
         parts.append(f"{recipient.reason}, category {recipient.category}, {_percent(recipient.confidence)} sure")
     if recipient.counts_against:
         parts.append(_AGAINST[recipient.counts_against])
-    yield f"{who}: {'; '.join(parts)}" if parts else who
+    yield f"{who}: {'; '.join(parts)}" if parts else f"Whom it concerns: {who}"
     yield from (f"  stated: “{_line(item.text)}”" for item in recipient.evidence if item.rule.startswith(_STATED))
     yield from (f"  why: {_quoted(item)}" for item in recipient.evidence if not item.rule.startswith(_STATED))
     yield from (f"  not: {reason}, for which less speaks ({_line(why)})" for reason, why in recipient.alternatives)

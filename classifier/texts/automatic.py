@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from classifier.texts import people
 from classifier.texts.book import book
 from classifier.texts.dates import returns_on
-from classifier.texts.notice import NOTICES, SENTENCE, Notice, look
+from classifier.texts.notice import ASIDES, NOTICES, SENTENCE, Notice, look
 from classifier.texts.reading import QUESTION_MARKS, Judgement, Reading
 from classifier.verdict import AutoReply, AutoReplyType, Kind
 
@@ -56,7 +56,8 @@ def answer(reading: Reading) -> Judgement | None:
     return Judgement(
         Kind.AUTO_REPLY, min(0.99, 0.6 + 0.07 * weighed.points),
         people.sender(reading.message, reading.traits.targets, reading.context),
-        auto_reply=AutoReply(kind, returns, new), evidence=reading.evidence("auto", "auto_re", *_TYPES),
+        auto_reply=AutoReply(kind, returns, new),
+        evidence=reading.evidence("auto", "auto_re", *_TYPES, "hint", *ASIDES),
         alternatives=((Kind.HUMAN, weighed.against),) if weighed.against else (),
     )  # fmt: skip
 

@@ -71,3 +71,12 @@ def test_other_facts() -> None:
     moved = Verdict(Kind.AUTO_REPLY, 0.9, "0" * 64, auto_reply=AutoReply(AutoReplyType.MOVED, None, "new@b.example"))
     assert "new address new@b.example" in explain(moved)
     assert "could not be read" in explain(unparsable("0" * 64, "why"))
+
+
+def test_an_automatic_answer_known_by_asides_alone_shows_them() -> None:
+    text = "Back on Monday. For anything urgent call the office on 555-0100."
+    raw = f"From: a@b.example\nTo: return@bounces.example.com\nReturn-Path: <>\nSubject: x\n\n{text}\n".encode()
+    said = explain(classify(raw))
+    assert "automatic reply" in said
+    assert "rule texts.instead" in said
+    assert "Whom it concerns: a@b.example" in said
