@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from proxy.address import has_control
 from proxy.errors import CommandError
 from proxy.marks import Marks
 from proxy.outcome import Outcome, first_line
@@ -56,6 +57,8 @@ class Commands:
             raise CommandError(f"{ident} is not in the spool: its wire bytes and envelope are needed") from None
         except OSError as error:
             raise CommandError(f"cannot read the message: {error}") from None
+        if any(map(has_control, (mail_arg, *rcpt_args))):
+            raise CommandError("a line end in an envelope would be a command of its own")
         smtputf8 = b"SMTPUTF8" in mail_arg.upper().split()[1:]
         parcel = Parcel(ident, mail_arg, rcpt_args, smtputf8, (wire,), Client("", 0, b""))
         return await self._hosts.send(parcel, Ticket(live=False), self._hosts.all)

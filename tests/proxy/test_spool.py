@@ -334,6 +334,9 @@ async def test_resend(tmp_path: Path) -> None:
         kept.write_bytes(BODY)
         args = {"id": record.id, "path": str(kept), "mail_arg": "<>", "rcpt_args": ["<a@bounces.example>"]}
         assert await tap.delivery.command("resend", args) == {"replies": ["250 2.0.0 taken as 2"]}
+        for argument in ({"mail_arg": "<>\r\nRCPT TO:<x@y.example>"}, {"rcpt_args": ["<a@bounces.example>\nDATA"]}):
+            with pytest.raises(CommandError, match="line end"):
+                await tap.delivery.command("resend", {**args, **argument})
         assert [message.wire for message in handler.messages] == [BODY, BODY]
         await handler.stop()
         (error,) = (await tap.delivery.command("resend", args))["replies"]
