@@ -120,8 +120,9 @@ class Supervisor:
     async def _spawn(self, part: str) -> asyncio.subprocess.Process:
         config = ["--config", str(self._config.path)] if self._config.path else []
         environment = {name: value for name, value in os.environ.items() if name not in SYSTEMD}
+        # -P: a directory "bouncetap" in the current one, such as a clone of this, must not stand in for the program
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bouncetap", part, *config, "--supervisor-fd", str(self._life), env=environment,
+            sys.executable, "-P", "-m", "bouncetap", part, *config, "--supervisor-fd", str(self._life), env=environment,
             pass_fds=[self._life], stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 

@@ -111,7 +111,8 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             paths = os.pathsep.join(path for path in sys.path if path)
-            command = [sys.executable, "-m", "store.worker", str(theirs.fileno()), str(self._timeout_s), self._target]
+            module = [sys.executable, "-P", "-m", "store.worker"]  # -P: nothing from the current directory
+            command = [*module, str(theirs.fileno()), str(self._timeout_s), self._target]
             self._process = subprocess.Popen(  # noqa: S603  # our own program
                 command,
                 pass_fds=[theirs.fileno()],

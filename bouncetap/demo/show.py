@@ -81,7 +81,7 @@ async def _start_tap(config: Config, state_dir: StateDir) -> tuple[asyncio.subpr
     command = ["--config", str(config.path), "run", "--supervisor-fd", str(life)]
     with (state_dir.path / "log.jsonl").open("ab") as log:
         tap = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bouncetap", *command, pass_fds=(life, state_dir.lock),
+            sys.executable, "-P", "-m", "bouncetap", *command, pass_fds=(life, state_dir.lock),
             stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True, env=_clean_environment(),
         )  # fmt: skip
     os.close(life)

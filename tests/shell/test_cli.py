@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -250,6 +251,19 @@ def test_init_writes_the_file_that_config_names(tmp_path: Path) -> None:
     done = bouncetap("init", "--config", str(named), "--domain", "a.example", "--handler", "127.0.0.1:1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert bouncetap("config", "--config", str(named), "check", cwd=tmp_path).returncode == 0
+
+
+def test_parts_take_no_modules_from_the_current_directory(tmp_path: Path) -> None:
+    (tmp_path / "bouncetap").mkdir()  # as where somebody has just cloned it
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (tmp_path / "bouncetap.toml").write_text(
+            f'[proxy]\nlisten = ["127.0.0.1:{port}"]\ndomains = ["a.example"]\n[legacy]\nhosts = ["127.0.0.1:1"]\n'
+        )
+        command = [sys.executable, "-P", "-m", "bouncetap", "run"]
+        done = subprocess.run(command, capture_output=True, check=False, cwd=tmp_path, timeout=60)
+    assert b"ImportError" not in done.stderr
+    assert str(port).encode() in done.stderr
 
 
 def test_a_part_that_does_not_run_is_told_in_one_line(tmp_path: Path) -> None:
