@@ -1,6 +1,7 @@
 """What clients that cannot run here are known to say: each command is understood, and the last one ends well.
 
-Thunderbird, Apple Mail, Outlook, K-9 Mail and Roundcube, after their own logs; other clients run in `test_clients.py`.
+Thunderbird, Apple Mail, Outlook, K-9 Mail and Roundcube, written from what is known of them, not from captured sessions;
+other clients run in `test_clients.py`.
 """
 
 from __future__ import annotations
