@@ -36,7 +36,7 @@ from proxy.journal.records import Fate
 from proxy.types import Reply
 from proxy.upstream.client import Said
 
-_ADDRESS = re.compile(r"[^\s<>]*@[^\s<>]*")
+_WORD = re.compile(r"[^\s<>]+")
 
 LATER = Reply(451, (b"4.3.0 The mail handler cannot take this now, try again later",))
 NO_JOURNAL = Reply(452, (b"4.3.1 Cannot store mail now, try again later",))
@@ -155,7 +155,7 @@ def grouped(fates_: Sequence[Fate], said: Sequence[Reply | None]) -> dict[tuple[
 
 def unaddressed(text: str) -> str:
     """What a handler said, fit for a log: without the addresses that it may quote."""
-    return _ADDRESS.sub("...", text)
+    return _WORD.sub(lambda word: "..." if "@" in word[0] else word[0], text)
 
 
 def first_line(reply: Reply) -> str:
