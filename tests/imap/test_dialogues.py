@@ -1,6 +1,6 @@
 """What clients that cannot run here are known to say: each command is understood, and the last one ends well.
 
-Thunderbird, Apple Mail, Outlook, K-9 Mail and Roundcube, written from what is known of them, not from captured sessions;
+Thunderbird, Apple Mail, Outlook, K-9 Mail and Roundcube, written from what is known of them, not captured;
 other clients run in `test_clients.py`.
 """
 
