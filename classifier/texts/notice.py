@@ -24,7 +24,8 @@ _PREFIX_CHARS = 60
 _SIGNATURE_CHARS = 60
 _WORD_OR_TWO = 2
 _SENTENCES = 30
-SENTENCE = re.compile(r"(?<!\d)[.!?;]+(?:\s|$)|(?<=[^\x00-\x7f])\.|[।۔؟։]+")
+# In Thai a full stop abbreviates; a space ends a sentence.
+SENTENCE = re.compile(r"(?<![\d\u0e00-\u0e7f])[.!?;]+(?:\s|$)|(?<=[^\x00-\x7f\u0e00-\u0e7f])\.|[।۔؟։]+")
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3005-\u30ff\u3400-\u9fff]")
 _CONTACT = re.compile(
     r"[^\s@<>()]{1,64}@[^\s@<>()]{1,100}|(?<![\w.,/-])\+?\(?\d(?:[ \-./()]{0,2}\d){6,11}(?![\d,]|[.\-/ ]\d)"
