@@ -9,6 +9,10 @@ from classifier.verdict import Kind
 from tests.support.letters import letter
 
 NOTICES = [
+    "Seit dem 1. Oktober habe ich die Kanzlei Moor verlassen. Bitte wenden Sie sich an Frau Lutz.",
+    "A partir de enero dejo de trabajar en el instituto. Escriban a la secretaría: info@instituto.example.",
+    "Cette adresse ne sera plus consultée. Merci d'écrire à accueil@mairie.example.",
+    "This address is no longer staffed. Please write to help@club.example.",
     "Thanks for your email. I'm out of the office this week with limited access to mail.",
     "I have retired as of June. Please contact Jane on extension 12.",
     "Currently on annual leave, returning Monday 7 December.",
@@ -97,6 +101,7 @@ ANSWERS = [
 ]
 
 OPT_OUTS = [
+    "Wir bitten, künftig von der Zusendung Ihrer Werbebriefe an diese Anschrift abzusehen.",
     "unsubscribe\n\n\nVon meinem iPhone gesendet",
     (
         "Hello,\nI've been getting your newsletter for years but my interests changed. I would be "
@@ -214,6 +219,7 @@ COMPLAINTS = [
 ]
 
 PEOPLE = [
+    "Bitte sehen Sie von der Zusendung der Ware vorerst ab, wir sind umgezogen.",
     "I'm out of the office tomorrow so call me today.",
     "Could you remove my old phone number from my account?",
     "Please stop the delivery to my old address.",
