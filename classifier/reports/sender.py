@@ -43,6 +43,7 @@ _CLOSES = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _FEW_WORDS = 15
+_PARTIES, _PARTIES_CHARS = 20, 8000  # looked at in one field: so many addresses, as long as RFC 5321 lets them be
 _LIST_MANAGER_FIELDS = ("x-mlserver", "x-list-administrivia")
 _LIST_MANAGERS = frozenset({"listmaster", "listserv", "majordomo", "mailman", "sympa"})
 _SYSTEM_NAME = re.compile("|".join(_SYSTEM_NAMES), re.IGNORECASE)
@@ -123,4 +124,5 @@ def null_path(message: Message, context: Context) -> bool:
 
 def parties(message: Message) -> set[str]:
     """Give the addresses in From and To, lower case: whom a notice is from and for, so hardly whom it is about."""
-    return {a.address.lower() for f in ("to", "from") for a in addresses.find(message.headers.get(f) or "", 20)}
+    fields = ((message.headers.get(name) or "")[:_PARTIES_CHARS] for name in ("to", "from"))
+    return {found.address.lower() for field in fields for found in addresses.find(field, _PARTIES)}

@@ -39,7 +39,7 @@ def test_hostile_messages_are_read_within_bounds(costs: dict[str, Any]) -> None:
 
 def test_the_work_on_a_message_does_not_grow_with_its_repetitions() -> None:
     """Past the bounds twice as much of the same is no more work: calls are counted, not seconds."""
-    for build in (hostile.report, hostile.prose, hostile.embedded, hostile.many_in_to):
+    for build in (hostile.report, hostile.prose, hostile.embedded, hostile.many_in_to, hostile.broken_from):
         few, many = calls(build(20_000)), calls(build(40_000))
         assert many <= few * 1.05 + 100, build.__name__
 
