@@ -15,7 +15,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ _OPTIONS.never_capture = True
 _OWN_KEYS = frozenset({"id", "patterns", "unless", "rank", "example", "counter_example"})
 # Hits of so many short texts are remembered, then forgotten all at once (2 MB a book at most).
 _REMEMBERED, _REMEMBERED_LENGTH = 4096, 400
+_COMBINATIONS = 64  # of groups, for which the patterns are kept sorted out
 
 
 class RuleError(ValueError):
@@ -72,6 +73,7 @@ class _Pattern:
 
 
 _number = attrgetter("number")
+_string = itemgetter(0)
 
 
 def load_rules(path: Path, label_key: str) -> list[Rule]:
@@ -120,7 +122,7 @@ class Rulebook:
             raise RuleError(f"rule ids used twice: {sorted({i for i in ids if ids.count(i) > 1})}")
         self._patterns: list[_Pattern] = []
         self._always: list[_Pattern] = []  # those that require nothing
-        self._begun: list[list[_Pattern]] = []  # by requirement: those whose most telling one it is
+        self._begun: dict[int, list[_Pattern]] = {}  # by requirement: those whose most telling one it is
         # Hits by text and groups: most refusals are the same few thousand sentences.
         self._known: dict[tuple[str, frozenset[str] | None], list[Hit]] = {}
         # Most patterns never run in a process's life, and RE2 takes a quarter of a millisecond for each: on first use.
@@ -137,11 +139,12 @@ class Rulebook:
                 group = self._groups.get(rule.id)
                 pattern = _Pattern(len(self._patterns), text, rule, group, frozenset(others))
                 self._patterns.append(pattern)
-                self._begun += [[] for _ in range(len(numbers) - len(self._begun))]
-                (self._begun[first] if needs else self._always).append(pattern)
+                (self._begun.setdefault(first, []) if needs else self._always).append(pattern)
         told = _by_string(numbers)
         self._automaton = BytesAhoCorasick([string.encode() for string in told])
         self._told = list(told.values())
+        # By the groups searched: what of `_begun` belongs to them. Few combinations ever occur.
+        self._of_groups: dict[frozenset[str], dict[int, list[_Pattern]]] = {}
 
     def search(self, text: str, groups: frozenset[str] | None = None) -> list[Hit]:
         """All rules found in `text` (lower case), each once, at its leftmost match, in the order of the book.
@@ -183,9 +186,7 @@ class Rulebook:
     def _search(self, text: str, groups: frozenset[str] | None) -> list[Hit]:
         data = text.encode("utf-8", "replace")  # RE2 works on bytes: encoded once here, not once a pattern
         hits: dict[str, tuple[Rule, int, int]] = {}
-        for pattern in self._possible(data):
-            if groups is not None and pattern.group is not None and pattern.group not in groups:
-                continue
+        for pattern in self._possible(data, groups):
             found = self._regex(pattern.text, pattern.rule).search(data)
             if found is None:
                 continue
@@ -200,12 +201,27 @@ class Rulebook:
             hits[pattern.rule.id] = pattern.rule, start, end
         return [_hit(data, *hit) for hit in hits.values()]
 
-    def _possible(self, data: bytes) -> list[_Pattern]:
-        """The patterns whose required strings the text contains, in the order of the book."""
-        found = {string for string, _, _ in self._automaton.find_matches_as_indexes(data, overlapping=True)}
+    def _possible(self, data: bytes, groups: frozenset[str] | None) -> list[_Pattern]:
+        """The patterns of these groups whose required strings the text contains, in the order of the book."""
+        found = set(map(_string, self._automaton.find_matches_as_indexes(data, overlapping=True)))
+        if not found:
+            return self._always
         met = {number for string in found for number in self._told[string]}
-        possible = [p for number in met for p in self._begun[number] if p.others <= met]
+        begun = self._chosen(groups)
+        possible = [p for number in met & begun.keys() for p in begun[number] if p.others <= met]
         return sorted(possible + self._always, key=_number)
+
+    def _chosen(self, groups: frozenset[str] | None) -> dict[int, list[_Pattern]]:
+        """What of `_begun` belongs to these groups or to none; all of it for None."""
+        if groups is None:
+            return self._begun
+        chosen = self._of_groups.get(groups)
+        if chosen is None:
+            if len(self._of_groups) >= _COMBINATIONS:
+                self._of_groups = {}
+            kept = {n: [p for p in begun if p.group is None or p.group in groups] for n, begun in self._begun.items()}
+            chosen = self._of_groups[groups] = {number: patterns for number, patterns in kept.items() if patterns}
+        return chosen
 
 
 def _by_string(numbers: Mapping[Strings, int]) -> dict[str, tuple[int, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, KeysView
 from functools import lru_cache
 from itertools import chain, islice
 from urllib.parse import unquote_to_bytes
@@ -24,7 +24,7 @@ _BARE = re.compile(r"[^\s<>,;:\"()\[\]]+@[^\s<>,;:\"()\[\]]+")
 
 
 class Headers:
-    """The fields of one header block, by case-insensitive name; bodies are decoded when asked for.
+    """The fields of one header block, asked for by lower-cased name; bodies are decoded when asked for.
 
     `get` gives the first field's text (unfolded, RFC 2047 decoded), `raw` its bytes as they stand.
     """
@@ -32,35 +32,33 @@ class Headers:
     __slots__ = ("_all", "_first", "_texts")
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self._all = [(name.lower(), body) for name, body in fields]
-        self._first = dict(reversed(self._all))
+        self._all = [(name.decode("ascii").lower(), body) for name, body in fields]
+        self._first: dict[str, bytes] = {}
+        for name, body in self._all:
+            self._first.setdefault(name, body)
         self._texts: dict[str, str] = {}
 
     def get(self, name: str) -> str | None:
         """Give the first field of that name as text, None where there is none."""
         text = self._texts.get(name)
-        if text is None:
-            body = self._first.get(name.lower().encode())
-            if body is None:
-                return None
+        if text is None and (body := self._first.get(name)) is not None:
             text = self._texts[name] = header_text(body)
         return text
 
     def get_all(self, name: str) -> list[str]:
         """Give all fields of that name as text, in order."""
-        key = name.lower().encode()
-        return [header_text(body) for field, body in self._all if field == key] if key in self._first else []
+        return [header_text(body) for field, body in self._all if field == name] if name in self._first else []
 
     def raw(self, name: str) -> bytes | None:
         """Give the first field's body as it stands (folds included), None where there is none."""
-        return self._first.get(name.lower().encode())
+        return self._first.get(name)
 
-    def names(self) -> list[str]:
-        """List the lower-cased field names, in order of first appearance."""
-        return list(dict.fromkeys(name.decode("ascii") for name, _ in self._all))
+    def names(self) -> KeysView[str]:
+        """The lower-cased field names, in order of first appearance."""
+        return self._first.keys()
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower().encode() in self._first
+        return name in self._first
 
     def __len__(self) -> int:
         return len(self._first)

@@ -132,7 +132,7 @@ def _titled_points(reading: Reading, notice: Notice, title: bool) -> int:
 
 def _plain_statement(reading: Reading) -> bool:
     """Tell whether it states something, shortly, and neither asks nor wants anything of us."""
-    wishes = _OF_PEOPLE & (reading.says.keys() | reading.titled.keys())
+    wishes = (_OF_PEOPLE & reading.says.keys()) | (_OF_PEOPLE & reading.titled.keys())
     return bool(reading.text) and reading.short(_STATEMENT_CHARS) and not wishes and not _asks(reading)
 
 

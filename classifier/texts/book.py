@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -51,12 +51,60 @@ class Language:
     months: tuple[str, ...]
 
 
+# What is asked of a text together. Most mail is asked for the first topic only, which is all a decider begins with.
+_TOPICS = (
+    frozenset({
+        "challenge", "held", "prove", "complaint", "optout", "auto", "hint", "left", "left3", "moved", "absence",
+        "absence3", "ticket", "unmonitored", "passed_on",
+    }),
+    frozenset({"until", "instead", "promise", "support", "offline", "aside"}),
+    frozenset({"person", "business", "plans", "our_letter", "goods", "stays"}),
+    frozenset({"about_mail", "our_mail", "grumble", "legal", "footer"}),
+)  # fmt: skip
+
+
+class Said(Mapping[str, Hit]):
+    """What the rules find in one text: the first hit of each label, looked for when its topic is first asked about."""
+
+    def __init__(self, topics: Mapping[str, Rulebook], find: Callable[[Rulebook], Iterable[Hit]]) -> None:
+        self._topics = topics
+        self._find = find
+        self._searched: set[Rulebook] = set()
+        self._found: dict[str, Hit] = {}
+
+    def get(self, label: str, default: Any = None) -> Any:
+        """The first hit of a label, else `default`."""
+        topic = self._topics.get(label)
+        if topic is not None and topic not in self._searched:
+            self._searched.add(topic)
+            for hit in self._find(topic):
+                self._found.setdefault(hit.rule.label, hit)
+        return self._found.get(label, default)
+
+    def __getitem__(self, label: str) -> Hit:
+        """The first hit of a label; raises KeyError where there is none."""
+        self.get(label)
+        return self._found[label]
+
+    def __contains__(self, label: object) -> bool:
+        """Tell whether there is a hit of that label."""
+        return self.get(str(label)) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        """All labels found: this searches for everything."""
+        return (label for label in self._topics if label in self)
+
+    def __len__(self) -> int:
+        """How many labels are found: this searches for everything."""
+        return sum(1 for _ in self)
+
+
 @dataclass(frozen=True, slots=True)
 class Book:
-    """Rules, ready to be looked for, and word lists."""
+    """Rules, ready to be looked for, and word lists. `subject` and `text` hold the rules of each label."""
 
-    subject: Rulebook
-    text: Rulebook
+    subject: Mapping[str, Rulebook]
+    text: Mapping[str, Rulebook]
     commands: frozenset[str]
     polite: frozenset[str]
     languages: Mapping[str, Language]
@@ -64,19 +112,21 @@ class Book:
     speaks: Mapping[str, str]
     uncounted: frozenset[str]
 
-    def read(self, text: str, tongues: frozenset[str] | None, title: bool = False) -> Mapping[str, Hit]:
+    def read(self, text: str, tongues: frozenset[str] | None, title: bool = False) -> Said:
         """The first hit of each label in a folded text (a subject if `title`), rules of other languages left out.
 
         `tongues` are the languages that the text can be in; one without a list of common words (`uncounted`) is known
         by its script.
         """
-        found: dict[str, Hit] = {}
-        groups = None if tongues is None else tongues | self.uncounted
-        for hit in (self.subject if title else self.text).search(text, groups):
-            code = self.speaks.get(hit.rule.id)
-            if tongues is None or code is None or code in tongues or not hit.text.isascii():
-                found.setdefault(hit.rule.label, hit)
-        return found
+        groups = tongues if tongues is None or text.isascii() else tongues | self.uncounted
+
+        def find(topic: Rulebook) -> Iterator[Hit]:
+            for hit in topic.search(text, groups):
+                code = self.speaks.get(hit.rule.id)
+                if tongues is None or code is None or code in tongues or not hit.text.isascii():
+                    yield hit
+
+        return Said(self.subject if title else self.text, find)
 
     def asks_to_end(self, folded: str) -> bool:
         """Tell whether a short text is nothing but a word like "unsubscribe", with politeness around it."""
@@ -136,8 +186,8 @@ def book() -> Book:
     speaks = {rule.id: code for rule in (*titles, *rules()) for code in rule.id.split(".")[1:] if code in codes}
     in_subjects = [*titles, *(r for r in rules() if r.attributes.get("where") in ("subject", "both"))]
     return Book(
-        subject=Rulebook(in_subjects, speaks),
-        text=Rulebook((r for r in rules() if r.attributes.get("where") != "subject"), speaks),
+        subject=_by_topic(in_subjects, (frozenset(),), speaks),
+        text=_by_topic([r for r in rules() if r.attributes.get("where") != "subject"], _TOPICS, speaks),
         commands=_plain(tables(), "commands") - _plain({"": tables().get("words", {})}, "ambiguous"),
         polite=frozenset(w for phrase in _plain(tables(), "polite") for w in phrase.split()),
         languages={
@@ -148,6 +198,18 @@ def book() -> Book:
         uncounted=codes - counted,
         speaks=speaks,
     )
+
+
+def _by_topic(
+    rules: list[Rule], topics: tuple[frozenset[str], ...], groups: Mapping[str, str]
+) -> Mapping[str, Rulebook]:
+    """The rulebook of each label; what belongs to no topic is searched for together."""
+    labels = {rule.label for rule in rules}
+    found: dict[str, Rulebook] = {}
+    for topic in (*topics, labels.difference(*topics)):
+        of_topic = Rulebook([rule for rule in rules if rule.label in topic], groups)
+        found.update(dict.fromkeys(topic & labels, of_topic))
+    return found
 
 
 def _common() -> Mapping[str, tuple[str, ...]]:

@@ -50,6 +50,19 @@ def calendar(reading: Reading) -> Judgement | None:
     return None
 
 
+def sent_to_many(reading: Reading) -> Judgement | None:
+    """List traffic and campaigns by their header fields alone, of which nobody needs to read a word.
+
+    What a program may have written in answer to us is read all the same; so is a campaign's title.
+    """
+    facts = reading.traits
+    if facts.by_program or not (facts.listed or facts.campaign):
+        return None
+    if not facts.listed and (reading.titled.keys() & {"auto", "challenge"} or _answers(reading)):
+        return None
+    return Judgement(Kind.OTHER, 0.8, evidence=facts.evidence)
+
+
 def mail(reading: Reading) -> Judgement | None:
     """What lists and mailers send, and advertising."""
     if reading.traits.listed or reading.traits.bulk:

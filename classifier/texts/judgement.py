@@ -4,7 +4,8 @@ An automatic answer, a challenge, an opt-out, a complaint, a notice by a machine
 customer reply costs more than a hundred misfiled bounces. Quoted text never counts (`newtext`). The first of these
 that is sure decides; each has its module, and says there what it needs to be sure.
 
-1. challenges, which must never count as answers; providers' complaint forms; notices by machines that say so
+1. providers' complaint forms; list mail and campaigns, by header fields; challenges, which must never count as answers;
+   notices by machines that say so
 2. mail to an unsubscribe address: the address alone is the request
 3. complaints before opt-outs: who complains wants out as well
 4. opt-outs before automatic answers: a request may come from somebody who is "no longer" a reader
@@ -28,8 +29,8 @@ def judge(message: Message, context: Context) -> Judgement:
     """Decide. Pure; bounded by `reading.MAX_TEXT_CHARS` and the bounds of the message's own parts."""
     reading = Reading(message, context)
     for decide in (
-        bulk.calendar, _challenge, _form, machines.report, wishes.unsubscribe_address, wishes.complaint, wishes.opt_out,
-        automatic.answer, machines.notice, bulk.mail,
+        bulk.calendar, _form, bulk.sent_to_many, _challenge, _passed_on, machines.report, wishes.unsubscribe_address, wishes.complaint,
+        wishes.opt_out, automatic.answer, machines.notice, bulk.mail,
     ):  # fmt: skip
         judgement = decide(reading)
         if judgement is not None:
@@ -47,7 +48,7 @@ def _challenge(reading: Reading) -> Judgement | None:
     if reading.traits.listed:
         return None
     found = reading.found("challenge")
-    if not found and {"held", "prove"} <= reading.says.keys() | reading.titled.keys():
+    if not found and all(said in reading.says or said in reading.titled for said in ("held", "prove")):
         found = reading.found("held", "prove")
     if not found:
         return None
@@ -60,6 +61,11 @@ def _form(reading: Reading) -> Judgement | None:
     form = forms.find(reading.message, reading.context)
     if form is not None:
         return Judgement(form.kind, 0.95, form.recipients, feedback_type=form.feedback_type, evidence=form.evidence)
+    return None
+
+
+def _passed_on(reading: Reading) -> Judgement | None:
+    """A complaint that a provider's desk passes on in words."""
     told = reading.found("passed_on")
     if not told or not reading.own_title or reading.traits.listed or reading.traits.bulk:
         return None

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from classifier.context import Context
 from classifier.fold import fold
 from classifier.mime import Message
-from classifier.rulebook import Hit
 from classifier.texts import tongue
-from classifier.texts.book import book
+from classifier.texts.book import Said, book
 from classifier.texts.newtext import new_text
 from classifier.texts.traits import Traits, traits
 from classifier.verdict import AutoReply, Evidence, Kind, Recipient
@@ -73,12 +71,12 @@ class Reading:
         return tongue.possible(self.text, book().common)
 
     @cached_property
-    def says(self) -> Mapping[str, Hit]:
+    def says(self) -> Said:
         """What the rules find in the text."""
         return book().read(self.text, self.tongues)
 
     @cached_property
-    def titled(self) -> Mapping[str, Hit]:
+    def titled(self) -> Said:
         """What they find in the subject."""
         return book().read(self.subject, None, title=True)
 

@@ -17,7 +17,7 @@ from classifier.mime.headers import split
 def read(block: bytes) -> tuple[list[str], bytes, list[str]]:
     """The names of the fields, what follows them, and the defects of a message."""
     headers, body, defects = split(block, 0, len(block))
-    return headers.names(), block[body:], defects
+    return list(headers.names()), block[body:], defects
 
 
 def test_clean_header_has_no_defects() -> None:
