@@ -62,10 +62,10 @@ class Book:
     anywhere: Rulebook  # those receiver rules that hold whoever speaks
     own: dict[str, Rulebook]  # by receiver: those that hold only where it speaks
 
-    def receiver_hits(self, receiver: str | None, folded: str) -> list[Hit]:
+    def receiver_hits(self, receiver: str | None, folded: str) -> tuple[Hit, ...]:
         """The receiver rules found in a text of `receiver` (None: nobody we know)."""
         own = self.own.get(receiver or "")
-        return (own.search(folded) if own else []) + self.anywhere.search(folded)
+        return (own.search(folded) if own else ()) + self.anywhere.search(folded)
 
     def receiver_of_host(self, host: str | None) -> str | None:
         """The receiver's name whose relay `host` is ("dns; mx.example.com" and trailing dots allowed)."""

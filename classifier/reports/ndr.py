@@ -166,7 +166,7 @@ def _forwards_system(prose: str) -> bool:
     return found is not None and sender.is_system_name(found[1])
 
 
-def _evidence(hits: list[Hit], failed_header: tuple[str, ...]) -> list[Evidence]:
+def _evidence(hits: tuple[Hit, ...], failed_header: tuple[str, ...]) -> list[Evidence]:
     evidence = [Evidence(hit.rule.id, "", -1, hit.text[:200]) for hit in hits]
     if failed_header:
         evidence.append(Evidence("ndr.x-failed-recipients", "", -1, failed_header[0][:200]))

@@ -20,7 +20,7 @@ from typing import Any
 
 from classifier import spelling
 from classifier.fold import fold
-from classifier.rulebook import Hit, Rule, Rulebook, load_rules
+from classifier.rulebook import Findings, Hit, Rule, Rulebook, load_rules
 
 RULES = Path(__file__).parent.parent / "rules" / "texts"
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
@@ -66,20 +66,37 @@ _TOPICS = (
 class Said(Mapping[str, Hit]):
     """What the rules find in one text: the first hit of each label, looked for when its topic is first asked about."""
 
-    def __init__(self, topics: Mapping[str, Rulebook], find: Callable[[Rulebook], Iterable[Hit]]) -> None:
+    def __init__(
+        self,
+        topics: Mapping[str, Rulebook],
+        find: Callable[[Rulebook], Findings],
+        believe: Callable[[Hit], bool],
+    ) -> None:
         self._topics = topics
         self._find = find
-        self._searched: set[Rulebook] = set()
+        self._believe = believe
+        self._searched: dict[Rulebook, Findings] = {}
         self._found: dict[str, Hit] = {}
 
     def get(self, label: str, default: Any = None) -> Any:
         """The first hit of a label, else `default`."""
         topic = self._topics.get(label)
         if topic is not None and topic not in self._searched:
-            self._searched.add(topic)
-            for hit in self._find(topic):
-                self._found.setdefault(hit.rule.label, hit)
+            self._search(topic)
         return self._found.get(label, default)
+
+    def within(self, part: str) -> Said:
+        """What the rules find in a part of the text."""
+        return Said(self._topics, lambda topic: topic.find_in_part(part, self._search(topic)), self._believe)
+
+    def _search(self, topic: Rulebook) -> Findings:
+        findings = self._searched.get(topic)
+        if findings is None:
+            findings = self._searched[topic] = self._find(topic)
+            for hit in findings.hits:
+                if hit.rule.label not in self._found and self._believe(hit):
+                    self._found[hit.rule.label] = hit
+        return findings
 
     def __getitem__(self, label: str) -> Hit:
         """The first hit of a label; raises KeyError where there is none."""
@@ -120,13 +137,14 @@ class Book:
         """
         groups = tongues if tongues is None or text.isascii() else tongues | self.uncounted
 
-        def find(topic: Rulebook) -> Iterator[Hit]:
-            for hit in topic.search(text, groups):
-                code = self.speaks.get(hit.rule.id)
-                if tongues is None or code is None or code in tongues or not hit.text.isascii():
-                    yield hit
+        def find(topic: Rulebook) -> Findings:
+            return topic.find(text, groups)
 
-        return Said(self.subject if title else self.text, find)
+        def believe(hit: Hit) -> bool:
+            code = self.speaks.get(hit.rule.id)
+            return tongues is None or code is None or code in tongues or not hit.text.isascii()
+
+        return Said(self.subject if title else self.text, find, believe)
 
     def asks_to_end(self, folded: str) -> bool:
         """Tell whether a short text is nothing but a word like "unsubscribe", with politeness around it."""

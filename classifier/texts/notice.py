@@ -71,7 +71,7 @@ def look(reading: Reading) -> Notice:
         rest = " ".join(words)
         if not rest:
             continue
-        said = rules.read(sentence, reading.tongues)
+        said = reading.says.within(sentence)
         is_part = bool(said.keys() & _PARTS) or bool(_CONTACT.search(sentence))
         before = bool(said.keys() & _PARTS) and said.keys() & _PARTS <= _BEFORE
         if not begun and not before and (is_part or len(rest) > _NAME_CHARS):
