@@ -88,7 +88,7 @@ class Findings:
 _NOTHING = Findings(())
 
 
-_BREAK = re.compile(r"\(\?:\^\|\[[^\]]*\]\)|\(\?:\[[^\]]*\]\|\$\)")  # as `spelling` writes a word break: no anchor
+_BREAK = re.compile(r"\(\?:\^\|\[ -/[^\]]*\]\)|\(\?:\[ -/[^\]]*\]\|\$\)")  # a word break (`spelling`) is no anchor
 _ANCHOR = re.compile(r"(?<!\[)(?<!\\)\^|(?<!\\)\$|\\[Az]")
 _number = attrgetter("number")
 _string = itemgetter(0)

@@ -70,7 +70,7 @@ def _weigh(reading: Reading) -> _Weighed:
     title = _is_titled(reading)
     titled_auto = "auto" in titled and not reading.subject.rstrip().endswith("?")
     says_so = "auto" in says or titled_auto
-    maybe = title or says_so or facts.answer or unseen or facts.to_token or says.keys() & (NOTICES | {"hint"})
+    maybe = title or says_so or facts.answer or unseen or facts.to_token or says.among(NOTICES | {"hint"})
     if not maybe:  # most people's mail: no need to go through its sentences
         return _Weighed(0)
     notice = look(reading)
@@ -96,7 +96,7 @@ def _weigh(reading: Reading) -> _Weighed:
         6 * facts.answer + facts.generated + facts.suppresses + 2 * unseen + alone
         + (4 if titled_auto else 1 if "auto_re" in titled else 0) + 3 * ("auto" in says)
         + 2 * notice.stated + _titled_points(reading, notice, title)
-        + (bool(says.keys() & _INSTITUTIONAL) or asides)
+        + (bool(says.among(_INSTITUTIONAL)) or asides)
         + (notice.stated and notice.leads and notice.only and not stays and not against)
         + (hinted and (unseen or facts.generated or reading.own_title or (notice.leads and notice.asides > 1)))
         - 2 * (facts.bulk and not notice.stated and "auto" not in titled)
@@ -108,7 +108,7 @@ def _weigh(reading: Reading) -> _Weighed:
         return _Weighed(min(points, ENOUGH - 1))
     # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
     covered = notice.covers(title and reading.own_title)
-    answers = title or says.keys() & NOTICES - {"unmonitored"} or "auto" in titled or not reading.own_title
+    answers = title or says.among(NOTICES - {"unmonitored"}) or "auto" in titled or not reading.own_title
     if not (answers or unseen or facts.answer or facts.suppresses or (covered and notice.leads)):
         return _Weighed(min(points, ENOUGH - 1), "it is no answer")
     if points < 6 and not (unseen or facts.generated or says_so or covered):
@@ -118,21 +118,21 @@ def _weigh(reading: Reading) -> _Weighed:
 
 def _is_titled(reading: Reading) -> bool:
     """Tell whether the subject is a notice's, by the lists of titles or, where the sender chose it, by what it says."""
-    if reading.titled.keys() & TITLES - {"auto"}:
+    if reading.titled.among(TITLES - {"auto"}):
         return True
-    return reading.own_title and bool(book().read(reading.subject, None).keys() & NOTICES)
+    return reading.own_title and bool(book().read(reading.subject, None).among(NOTICES))
 
 
 def _titled_points(reading: Reading, notice: Notice, title: bool) -> int:
     """One for a title as notices have; two where the sender chose it and the text is about the same."""
     if not title:
         return 0
-    return 2 if reading.own_title and (notice.stated or reading.says.keys() & {"until", "promise"}) else 1
+    return 2 if reading.own_title and (notice.stated or reading.says.among({"until", "promise"})) else 1
 
 
 def _plain_statement(reading: Reading) -> bool:
     """Tell whether it states something, shortly, and neither asks nor wants anything of us."""
-    wishes = (_OF_PEOPLE & reading.says.keys()) | (_OF_PEOPLE & reading.titled.keys())
+    wishes = reading.titled.among(_OF_PEOPLE) or reading.says.among(_OF_PEOPLE)
     return bool(reading.text) and reading.short(_STATEMENT_CHARS) and not wishes and not _asks(reading)
 
 
@@ -146,10 +146,10 @@ def _asks(reading: Reading) -> bool:
 
 def _personal(reading: Reading, notice: Notice) -> bool:
     """Tell whether it answers, orders or speaks of things between us; "for orders call the shop" does not."""
-    if reading.says.keys() & {"person", "plans", "our_letter"}:
+    if reading.says.among({"person", "plans", "our_letter"}):
         return True
     if "goods" in reading.says and not (
-        notice.contact or reading.says.keys() & {"auto", "support", "instead", "promise"}
+        notice.contact or reading.says.among({"auto", "support", "instead", "promise"})
     ):
         return True
     if "business" not in reading.says:

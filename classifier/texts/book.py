@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from classifier import spelling
 from classifier.fold import fold
 from classifier.rulebook import Findings, Hit, Rule, Rulebook, load_rules
+from classifier.texts.said import Said, by_topic
 
 RULES = Path(__file__).parent.parent / "rules" / "texts"
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
@@ -49,71 +50,6 @@ class Language:
     code: str
     dates: str
     months: tuple[str, ...]
-
-
-# What is asked of a text together. Most mail is asked for the first topic only, which is all a decider begins with.
-_TOPICS = (
-    frozenset({
-        "challenge", "held", "prove", "complaint", "optout", "auto", "hint", "left", "left3", "moved", "absence",
-        "absence3", "ticket", "unmonitored", "passed_on",
-    }),
-    frozenset({"until", "instead", "promise", "support", "offline", "aside"}),
-    frozenset({"person", "business", "plans", "our_letter", "goods", "stays"}),
-    frozenset({"about_mail", "our_mail", "grumble", "legal", "footer"}),
-)  # fmt: skip
-
-
-class Said(Mapping[str, Hit]):
-    """What the rules find in one text: the first hit of each label, looked for when its topic is first asked about."""
-
-    def __init__(
-        self,
-        topics: Mapping[str, Rulebook],
-        find: Callable[[Rulebook], Findings],
-        believe: Callable[[Hit], bool],
-    ) -> None:
-        self._topics = topics
-        self._find = find
-        self._believe = believe
-        self._searched: dict[Rulebook, Findings] = {}
-        self._found: dict[str, Hit] = {}
-
-    def get(self, label: str, default: Any = None) -> Any:
-        """The first hit of a label, else `default`."""
-        topic = self._topics.get(label)
-        if topic is not None and topic not in self._searched:
-            self._search(topic)
-        return self._found.get(label, default)
-
-    def within(self, part: str) -> Said:
-        """What the rules find in a part of the text."""
-        return Said(self._topics, lambda topic: topic.find_in_part(part, self._search(topic)), self._believe)
-
-    def _search(self, topic: Rulebook) -> Findings:
-        findings = self._searched.get(topic)
-        if findings is None:
-            findings = self._searched[topic] = self._find(topic)
-            for hit in findings.hits:
-                if hit.rule.label not in self._found and self._believe(hit):
-                    self._found[hit.rule.label] = hit
-        return findings
-
-    def __getitem__(self, label: str) -> Hit:
-        """The first hit of a label; raises KeyError where there is none."""
-        self.get(label)
-        return self._found[label]
-
-    def __contains__(self, label: object) -> bool:
-        """Tell whether there is a hit of that label."""
-        return self.get(str(label)) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        """All labels found: this searches for everything."""
-        return (label for label in self._topics if label in self)
-
-    def __len__(self) -> int:
-        """How many labels are found: this searches for everything."""
-        return sum(1 for _ in self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +140,8 @@ def book() -> Book:
     speaks = {rule.id: code for rule in (*titles, *rules()) for code in rule.id.split(".")[1:] if code in codes}
     in_subjects = [*titles, *(r for r in rules() if r.attributes.get("where") in ("subject", "both"))]
     return Book(
-        subject=_by_topic(in_subjects, (frozenset(),), speaks),
-        text=_by_topic([r for r in rules() if r.attributes.get("where") != "subject"], _TOPICS, speaks),
+        subject=dict.fromkeys((rule.label for rule in in_subjects), Rulebook(in_subjects, speaks)),
+        text=by_topic([r for r in rules() if r.attributes.get("where") != "subject"], speaks),
         commands=_plain(tables(), "commands") - _plain({"": tables().get("words", {})}, "ambiguous"),
         polite=frozenset(w for phrase in _plain(tables(), "polite") for w in phrase.split()),
         languages={
@@ -216,18 +152,6 @@ def book() -> Book:
         uncounted=codes - counted,
         speaks=speaks,
     )
-
-
-def _by_topic(
-    rules: list[Rule], topics: tuple[frozenset[str], ...], groups: Mapping[str, str]
-) -> Mapping[str, Rulebook]:
-    """The rulebook of each label; what belongs to no topic is searched for together."""
-    labels = {rule.label for rule in rules}
-    found: dict[str, Rulebook] = {}
-    for topic in (*topics, labels.difference(*topics)):
-        of_topic = Rulebook([rule for rule in rules if rule.label in topic], groups)
-        found.update(dict.fromkeys(topic & labels, of_topic))
-    return found
 
 
 def _common() -> Mapping[str, tuple[str, ...]]:

@@ -58,7 +58,7 @@ def sent_to_many(reading: Reading) -> Judgement | None:
     facts = reading.traits
     if facts.by_program or not (facts.listed or facts.campaign):
         return None
-    if not facts.listed and (reading.titled.keys() & {"auto", "challenge"} or _answers(reading)):
+    if not facts.listed and (reading.titled.among({"auto", "challenge"}) or _answers(reading)):
         return None
     return Judgement(Kind.OTHER, 0.8, evidence=facts.evidence)
 

@@ -35,12 +35,7 @@ def notice(reading: Reading) -> Judgement | None:
         return Judgement(Kind.RECEIPT, 0.85, people.sender(reading.message), evidence=reading.evidence("receipt"))
     if facts.notified:
         return Judgement(Kind.REPORT, 0.85, evidence=facts.evidence)
-    if (
-        reading.own_title
-        and not reading.personal
-        and not reading.asks
-        and reading.says.keys() & {"auto", "unmonitored"}
-    ):
+    if reading.own_title and not reading.asks and reading.says.among({"auto", "unmonitored"}) and not reading.personal:
         return Judgement(Kind.OTHER, 0.7, evidence=reading.evidence("auto", "unmonitored"))
     if facts.generated and not reading.personal:
         return Judgement(

@@ -63,6 +63,7 @@ def look(reading: Reading) -> Notice:
     """Look at the new text's first sentences."""
     rules = book()
     contact = bool(_CONTACT.search(reading.text))
+    stated = bool(reading.says.among(NOTICES))
     parts = others = 0
     only, leads, begun = True, False, False
     sentences = SENTENCE.split(reading.text)[:_SENTENCES]
@@ -71,12 +72,12 @@ def look(reading: Reading) -> Notice:
         rest = " ".join(words)
         if not rest:
             continue
-        said = reading.says.within(sentence)
-        is_part = bool(said.keys() & _PARTS) or bool(_CONTACT.search(sentence))
-        before = bool(said.keys() & _PARTS) and said.keys() & _PARTS <= _BEFORE
+        said = reading.says.within(sentence, _PARTS)
+        is_part = bool(said) or bool(_CONTACT.search(sentence))
+        before = bool(said) and said.keys() <= _BEFORE
         if not begun and not before and (is_part or len(rest) > _NAME_CHARS):
             begun = True
-            told = said.keys() & NOTICES if reading.says.keys() & NOTICES else said.keys() & {"hint"}
+            told = said.keys() & (NOTICES if stated else {"hint"})
             starts = [said[label].start for label in told - _NOT_OF_ONESELF if label != "moved" or contact]
             leads = bool(starts) and min(starts) <= _PREFIX_CHARS
         if is_part:
@@ -89,7 +90,7 @@ def look(reading: Reading) -> Notice:
         only = only and few and not any(c.isdigit() for c in rest)
         others += len(rest) + unspaced > _GREETING_CHARS
     return Notice(
-        stated=bool(reading.says.keys() & NOTICES),
+        stated=stated,
         leads=leads,
         contact=contact,
         asides=sum(label in reading.says for label in ASIDES) + (contact and "instead" not in reading.says),

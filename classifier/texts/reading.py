@@ -10,8 +10,9 @@ from classifier.context import Context
 from classifier.fold import fold
 from classifier.mime import Message
 from classifier.texts import tongue
-from classifier.texts.book import Said, book
+from classifier.texts.book import book
 from classifier.texts.newtext import new_text
+from classifier.texts.said import Said
 from classifier.texts.traits import Traits, traits
 from classifier.verdict import AutoReply, Evidence, Kind, Recipient
 
@@ -88,7 +89,7 @@ class Reading:
     @property
     def personal(self) -> bool:
         """The sender answers, plans, orders or hands something over."""
-        return bool(self.says.keys() & {"person", "business", "plans"})
+        return bool(self.says.among({"person", "business", "plans"}))
 
     @property
     def own_title(self) -> bool:

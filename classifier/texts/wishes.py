@@ -25,7 +25,7 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
             Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=True, evidence=told,
             alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),
         )  # fmt: skip
-    if reading.traits.answer and reading.titled.keys() & automatic.TITLES:
+    if reading.traits.answer and reading.titled.among(automatic.TITLES):
         return None
     person = people.opting_out(reading.message, reading.new, reading.traits.targets, target.person)
     return Judgement(Kind.UNSUBSCRIBE, 0.98, person, opt_out=True, evidence=told + reading.evidence("optout"))
@@ -120,4 +120,4 @@ def _wants_more(reading: Reading) -> bool:
     if "business" in said:
         return True
     asks = "person" in said or any(mark in rest for mark in QUESTION_MARKS)
-    return asks and not said.keys() & {"optout", "grumble"}
+    return asks and not said.among({"optout", "grumble"})

@@ -33,7 +33,8 @@ def test_required(pattern: str, strings: list[set[str]]) -> None:
     assert [set(s) for s in required(pattern)] == strings
 
 
-BOOKS = [book().text, book().subject, load_book().text_rules, load_book().receiver_rules, ndr.book(), forged.book()]
+TOPICS = list(dict.fromkeys([*book().text.values(), *book().subject.values()]))
+BOOKS = [*TOPICS, load_book().text_rules, load_book().receiver_rules, ndr.book(), forged.book()]
 _PLAIN = st.sampled_from(["a", "b", "ab", "ba c", r"\.", r"\b", "[ab]", "[^a]", ".", "^", "$", r"\w", r"[a-c]"])
 _PATTERNS = st.recursive(
     _PLAIN,
@@ -77,7 +78,7 @@ def test_alternatives_find_together_what_the_pattern_finds(patterns: list[str], 
         assert first.span() == whole.span()
 
 
-@pytest.mark.parametrize("rules", [book().text.rules, book().subject.rules, load_book().text_rules.rules])
+@pytest.mark.parametrize("rules", [*(topic.rules for topic in TOPICS), load_book().text_rules.rules])
 def test_nearly_all_rules_require_something(rules: tuple[Rule, ...]) -> None:
     idle = [pattern for rule in rules for pattern in rule.patterns if not required(pattern)]
     assert len(idle) <= len(rules) // 100, idle
@@ -89,6 +90,15 @@ def test_the_book_finds_what_each_pattern_finds_alone(patterns: list[str], text:
     found = [(hit.rule.id, hit.start, hit.end) for hit in Rulebook(rules).search(text)]
     alone = [(rule.id, m) for rule in rules if (m := re2.compile(rule.patterns[0]).search(text))] if text else []
     assert found == [(name, m.start(), m.end()) for name, m in alone]
+
+
+@given(st.lists(_PATTERNS, min_size=1, max_size=5), st.lists(st.text("abc", max_size=9), min_size=1, max_size=4))
+def test_a_part_is_found_to_say_what_it_says_alone(patterns: list[str], sentences: list[str]) -> None:
+    rules = [Rule(f"r.{number}", "x", (pattern,), "", "") for number, pattern in enumerate(patterns)]
+    rulebook = Rulebook(rules)
+    whole = rulebook.find(". ".join(sentences))
+    for sentence in filter(None, sentences):
+        assert rulebook.find_in_part(sentence, whole).hits == rulebook.find(sentence).hits
 
 
 @pytest.mark.parametrize("rulebook", BOOKS)
