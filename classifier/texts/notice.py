@@ -24,10 +24,11 @@ _PREFIX_CHARS = 60
 _SIGNATURE_CHARS = 60
 _WORD_OR_TWO = 2
 _SENTENCES = 30
+_WORDS_A_PART = 18  # longer, a sentence says something else as well
 # In Thai a full stop abbreviates; a space ends a sentence.
 SENTENCE = re.compile(r"(?<![\d\u0e00-\u0e7f])[.!?;]+(?:\s|$)|(?<=[^\x00-\x7f\u0e00-\u0e7f])\.|[।۔؟։]+")
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3005-\u30ff\u3400-\u9fff]")
-_CONTACT = re.compile(
+CONTACT = re.compile(
     r"[^\s@<>()]{1,64}@[^\s@<>()]{1,100}|(?<![\w.,/-])\+?\(?\d(?:[ \-./()]{0,2}\d){6,11}(?![\d,]|[.\-/ ]\d)"
 )
 
@@ -62,18 +63,18 @@ class Notice:
 def look(reading: Reading) -> Notice:
     """Look at the new text's first sentences."""
     rules = book()
-    contact = bool(_CONTACT.search(reading.text))
+    contact = bool(CONTACT.search(reading.text))
     stated = bool(reading.says.among(NOTICES))
     parts = others = 0
     only, leads, begun = True, False, False
-    sentences = SENTENCE.split(reading.text)[:_SENTENCES]
+    sentences = SENTENCE.split(reading.own)[:_SENTENCES]
     for at, sentence in enumerate(sentences):
         words = [word for word in sentence.strip(" ,;:-").split() if word.strip(",;:.!") not in rules.polite]
         rest = " ".join(words)
         if not rest:
             continue
         said = reading.says.within(sentence, _PARTS)
-        is_part = bool(said) or bool(_CONTACT.search(sentence))
+        is_part = bool(said) or bool(CONTACT.search(sentence))
         before = bool(said) and said.keys() <= _BEFORE
         if not begun and not before and (is_part or len(rest) > _NAME_CHARS):
             begun = True
@@ -82,6 +83,7 @@ def look(reading: Reading) -> Notice:
             leads = bool(starts) and min(starts) <= _PREFIX_CHARS
         if is_part:
             parts += 1
+            others += len(words) > _WORDS_A_PART * (len(said.keys() & _PARTS - {"hint"}) or 1)
             continue
         # "Bye!" and a name below the last sentence are no matter; "Ich komme mit." is one.
         signed = at == len(sentences) - 1 and len(rest) <= _SIGNATURE_CHARS

@@ -19,6 +19,12 @@ from classifier.verdict import AutoReply, Evidence, Kind, Recipient
 MAX_TEXT_CHARS = 4000  # of folded new text; a notice or a demand stands at the head of a message
 QUESTION_MARKS = "?؟¿՞⸮"
 _ANSWER = re.compile(r"\W{0,3}[^\s:]{1,5}\s?:")
+# Some words, not one or two: 'the page that says "unsubscribe"' is told by its own words as well.
+_CITED = re.compile(
+    r'(?:(?<=[\s(:,])|^)"(?:(?=\w)(?:[^"\s]{1,40} ){2,30}[^"\s]{1,40}| (?:[^"\s]{1,40} ){3,30})"(?=[\s.,;:!?)]|$)'
+    r"|[「『][^」』]{6,120}[」』]"
+)
+_OWN_CHARS = 20  # beside what is cited
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,14 @@ class Reading:
         return folded_text(self.new)
 
     @cached_property
+    def own(self) -> str:
+        """The text with blanks for what it cites: whoever writes what a page or a program said does not say it."""
+        if '"' not in self.text and "「" not in self.text:
+            return self.text
+        own = _CITED.sub(lambda cited: " " * len(cited.group()), self.text)
+        return own if len(own.split()) > 3 and len(own) - own.count(" ") > _OWN_CHARS else self.text
+
+    @cached_property
     def subject(self) -> str:
         """The subject, folded."""
         return fold(self.message.subject[:400])
@@ -73,8 +87,8 @@ class Reading:
 
     @cached_property
     def says(self) -> Said:
-        """What the rules find in the text."""
-        return book().read(self.text, self.tongues)
+        """What the rules find in the sender's own words."""
+        return book().read(self.own, self.tongues)
 
     @cached_property
     def titled(self) -> Said:
@@ -89,7 +103,7 @@ class Reading:
     @property
     def personal(self) -> bool:
         """The sender answers, plans, orders or hands something over."""
-        return bool(self.says.among({"person", "business", "plans"}))
+        return bool(self.says.among({"person", "business", "plans", "reported"}))
 
     @property
     def own_title(self) -> bool:

@@ -6,10 +6,19 @@ import re
 
 from classifier.texts import automatic, bulk, optout, people
 from classifier.texts.book import book
+from classifier.texts.notice import CONTACT, SENTENCE
 from classifier.texts.reading import QUESTION_MARKS, Judgement, Reading
+from classifier.texts.weighing import TITLES
 from classifier.verdict import Evidence, Kind
 
 _SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
+_OF_MAIL = frozenset({"optout", "grumble", "our_mail", "about_mail", "complaint", "legal"})
+_WISH_CHARS = 280  # nobody's mere wish to get no more mail is much longer
+_LONG_CHARS = 1500
+_REMARK_CHARS = 60
+_REASONS = 2  # sentences why
+_GREETING_CHARS = 34
+_SIGNATURE_CHARS = 60
 _LINKED = re.compile(r"https?:|www\.|send a blank|click|clic\b|klick")  # beside an opt-out: how to, not a request
 
 
@@ -25,7 +34,7 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
             Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=True, evidence=told,
             alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),
         )  # fmt: skip
-    if reading.traits.answer and reading.titled.among(automatic.TITLES):
+    if reading.traits.answer and reading.titled.among(TITLES):
         return None
     person = people.opting_out(reading.message, reading.new, reading.traits.targets, target.person)
     return Judgement(Kind.UNSUBSCRIBE, 0.98, person, opt_out=True, evidence=told + reading.evidence("optout"))
@@ -65,17 +74,14 @@ def opt_out(reading: Reading) -> Judgement | None:
     person = people.opting_out(reading.message, reading.new, facts.targets, None)
     if word:
         return Judgement(Kind.UNSUBSCRIBE, 0.97, person, opt_out=True, evidence=found)
-    if _wants_more(reading) or not reading.short(1500):
-        why = "asks for an opt-out, but wants an answer as well"
+    if why := _beside(reading):
         return Judgement(Kind.HUMAN, 0.7, person, opt_out=True, evidence=found, alternatives=((Kind.UNSUBSCRIBE, why),))
     return Judgement(Kind.UNSUBSCRIBE, 0.92, person, opt_out=True, evidence=found)
 
 
 def _asked(reading: Reading) -> bool:
     """Tell whether new text or subject ask for it, and are neither an automatic answer nor an advertisement."""
-    if "optout" not in reading.says and not (
-        reading.own_title and "optout" in reading.titled and not reading.personal and not reading.asks
-    ):
+    if "optout" not in reading.says and not _asked_by_title(reading):
         return False
     if "stays" in reading.says or ("goods" in reading.says and not _about_our_mail(reading)):
         return False
@@ -83,6 +89,13 @@ def _asked(reading: Reading) -> bool:
     if by_program and automatic.likely(reading):
         return False
     return "footer" not in reading.says and not _instructs(reading) and not bulk.sure(reading)
+
+
+def _asked_by_title(reading: Reading) -> bool:
+    """The subject asks for it, and the text is short or about mail: titles say "cancellation" of orders as well."""
+    if not reading.own_title or "optout" not in reading.titled or reading.personal or reading.asks:
+        return False
+    return reading.short(_REMARK_CHARS) or bool(reading.says.among(_OF_MAIL))
 
 
 def _about_our_mail(reading: Reading) -> bool:
@@ -109,15 +122,36 @@ def _instructs(reading: Reading) -> bool:
     return bool(_LINKED.search(reading.text[max(0, hit.start - 150) : hit.end + 150]))
 
 
-def _wants_more(reading: Reading) -> bool:
-    """Tell whether the text asks or orders anything beside the sentence that asks for the opt-out."""
+def _beside(reading: Reading) -> str:
+    """Name what the text does beside asking for it: asking, ordering, telling a story; "" if nothing.
+
+    Whoever wants out says so in a line or two, with a reason, thanks or grumbling. A long letter that speaks of
+    unsubscribing is mostly about something else, so that somebody should read it.
+    """
     hit = reading.says.get("optout")
     if hit is None:
-        return reading.personal
+        return "it wants an answer as well" if reading.personal else ""
     before, after = _sentence(reading.text, hit.start, hit.end)
-    rest = f"{reading.text[:before]} {reading.text[after:]}"
+    rest = f"{reading.own[:before]} {reading.own[after:]}"
     said = book().read(rest, reading.tongues)
-    if "business" in said:
-        return True
     asks = "person" in said or any(mark in rest for mark in QUESTION_MARKS)
-    return asks and not said.among({"optout", "grumble"})
+    if "business" in said or (asks and not said.among({"optout", "grumble"})):
+        return "it wants an answer as well"
+    if reading.short(_WISH_CHARS):
+        return ""
+    topic = " " not in hit.text.strip()  # "unsubscribe", and neither "me" nor "please"
+    if topic or not reading.short(_LONG_CHARS) or _other_matters(rest, reading) > _REASONS:
+        return "it tells more than a wish to get no more mail"
+    return ""
+
+
+def _other_matters(text: str, reading: Reading) -> int:
+    """Count the sentences that say nothing of mail, lists or complaints; but for the signature."""
+    told = [s for s in SENTENCE.split(text) if len(s.strip()) > _GREETING_CHARS]
+    other = [s for s in told if not reading.says.within(s, _OF_MAIL)]
+    return len(other) - bool(other and other[-1] is told[-1] and _signed(other[-1]))
+
+
+def _signed(sentence: str) -> bool:
+    """Tell whether a last sentence is a farewell with a name, or a signature with a telephone number."""
+    return len(sentence) <= _SIGNATURE_CHARS or CONTACT.search(sentence) is not None

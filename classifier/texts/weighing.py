@@ -1,0 +1,246 @@
+"""How much speaks for an automatic answer: `weigh()`.
+
+Signs are weighed, because none alone is enough where programs say nothing of themselves. `ENOUGH` is three:
+
+    a header field says that a program answers                          6
+    the subject is one that mail programs make                          4   (1 behind "Re:": somebody answered it)
+    the text says that it is automatic                                  3
+    null path, or the return path's address: people's mail has neither  2
+    the text says a notice's matter: away, gone, moved, arrived         2
+    the subject does, or is on a list of titles                         1   (2 if the sender chose it, about the same)
+    what notices say beside it: until when, whom to ask instead         1   each, two at most
+    a mailbox speaks, and nobody in particular                          1   (in place of these)
+    the matter comes first, and nothing stands beside it                1
+    a lone word such as "leave" where more points the same way          1
+    Auto-Submitted: auto-generated; asks for no automatic answers       1   each
+    a short statement to an address with a token                        1
+    sent to many, and no notice                                        -2
+
+What only people do speaks against it: answering, ordering, wanting our mail, length. Each takes three, but one where
+programs alone know the address. Three things end it, whatever was counted, where no program says that it answers:
+it asks something of us, it says more than a notice, it is no answer.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from classifier.texts.book import book
+from classifier.texts.notice import NOTICES, SENTENCE, Notice, look
+from classifier.texts.reading import QUESTION_MARKS, Reading
+
+ENOUGH = 3
+TITLES = frozenset({"auto", "absence", "received", "thanks", "gone", "moved", "unmonitored"})
+_ANSWERS = 6
+_TITLED_BY_PROGRAM, _ANSWERS_A_PROGRAM = 4, 1
+_SAYS_SO = 3
+_UNSEEN = 2
+_STATED = 2
+_ASIDES = 2
+_BULK = 2
+_AGAINST, _AGAINST_RETURN_PATH, _AGAINST_UNSEEN = 3, 2, 1
+_TO_US = frozenset({"person", "plans", "our_letter"})
+_PLENTY = 6  # of points: then one sentence more than a notice has is borne
+_INSTITUTIONAL = frozenset({"ticket", "unmonitored"})  # a mailbox speaks, nobody in particular
+_OF_PEOPLE = frozenset({"person", "business", "plans", "goods", "stays", "optout", "complaint", "challenge"})
+_STATEMENT_CHARS = 600
+_LONG_CHARS = 1500
+_FEW_OTHERS = 2
+_STOP = re.compile(r"[.!;:]\s")
+_QUESTION = re.compile(f"[{QUESTION_MARKS}]+")
+_ASIDE_WORDS = 7
+_ANSWERING = frozenset({"instead", "support", "promise", "unmonitored"})  # what a notice says behind "Urgent?"
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """The points, and what speaks against an automatic answer."""
+
+    points: int
+    against: str = ""
+
+
+def weigh(reading: Reading) -> Weighed:
+    """Weigh the signs; most people's mail bears none, so that nobody goes through its sentences."""
+    facts, titled = reading.traits, reading.titled
+    if facts.person or (facts.listed and not (facts.answer or facts.generated or facts.to_return_path)):
+        return Weighed(0)
+    title = _is_titled(reading)
+    titled_auto = "auto" in titled and not reading.subject.rstrip().endswith("?")
+    unseen = facts.null_path or facts.to_return_path
+    says_so = "auto" in reading.says or titled_auto
+    if not (title or says_so or facts.answer or unseen or facts.to_token or reading.says.among(NOTICES | {"hint"})):
+        return Weighed(0)
+    return _Scales(reading, look(reading), title, titled_auto, unseen).weigh()
+
+
+@dataclass(frozen=True, slots=True)
+class _Scales:
+    reading: Reading
+    notice: Notice
+    title: bool
+    titled_auto: bool
+    unseen: bool
+
+    def weigh(self) -> Weighed:
+        reading, notice, facts = self.reading, self.notice, self.reading.traits
+        says_so = "auto" in reading.says or self.titled_auto
+        against = self._against()
+        points = self._points(asides := self._asides(), clean=not against)
+        if not (
+            notice.stated or self.title or says_so or facts.answer
+            or self._programs_only(asides) or (self._hinted and notice.leads)
+        ):  # fmt: skip
+            return Weighed(min(points, ENOUGH - 1))
+        if why := self._ends(points, says_so):
+            return Weighed(min(points, ENOUGH - 1), why)
+        if facts.null_path and notice.stated:
+            each = _AGAINST_UNSEEN
+        elif facts.to_return_path and notice.stated and not reading.says.among(_TO_US):
+            each = _AGAINST_UNSEEN if notice.leads and notice.others == 0 else _AGAINST_RETURN_PATH
+        else:
+            each = _AGAINST
+        return Weighed(points - each * len(against), " and ".join(against))
+
+    def _points(self, asides: int, clean: bool) -> int:
+        says, titled, facts, notice = self.reading.says, self.reading.titled, self.reading.traits, self.notice
+        return (
+            _ANSWERS * facts.answer
+            + (_TITLED_BY_PROGRAM if self.titled_auto else _ANSWERS_A_PROGRAM if "auto_re" in titled else 0)
+            + _SAYS_SO * ("auto" in says)
+            + _UNSEEN * self.unseen
+            + _STATED * notice.stated
+            + self._titled_points()
+            + (bool(says.among(_INSTITUTIONAL)) or asides)
+            + (notice.stated and notice.leads and notice.only and clean and "stays" not in says)
+            + self._hint_fits()
+            + facts.generated + facts.suppresses
+            + self._alone
+            - _BULK * (facts.bulk and not notice.stated and "auto" not in titled)
+        )  # fmt: skip
+
+    def _against(self) -> list[str]:
+        """Name what only people do."""
+        return [
+            why
+            for why, true in (
+                ("it asks a question", _asks(self.reading)),
+                ("it answers or orders something", _personal(self.reading, self.notice)),
+                ("it wants our mail", "stays" in self.reading.says),
+                ("it is long", not self.reading.short(_LONG_CHARS)),
+            )
+            if true
+        ]
+
+    def _ends(self, points: int, says_so: bool) -> str:
+        """Name what ends it; "" where nothing does."""
+        reading, notice, facts = self.reading, self.notice, self.reading.traits
+        by_header = facts.answer or facts.null_path or facts.generated
+        if not by_header and "reported" in reading.says:
+            return "it tells of an automatic answer"
+        if not (by_header or self.titled_auto) and _asks(reading):
+            return "it asks a question"
+        # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
+        covered = notice.covers(self.title and reading.own_title)
+        answers = (
+            self.title or reading.says.among(NOTICES - {"unmonitored"}) or "auto" in reading.titled
+            or not reading.own_title
+        )  # fmt: skip
+        if not (answers or self.unseen or facts.answer or facts.suppresses or (covered and notice.leads)):
+            return "it is no answer"
+        if points < _PLENTY and not (self.unseen or facts.generated or says_so or covered):
+            return "it says more than a notice"
+        elsewhere = self.unseen and not (by_header or self.title or says_so or notice.contact)
+        if elsewhere and notice.others >= notice.parts + notice.leads:
+            return "it says more than a notice"
+        if not (by_header or self.titled_auto) and notice.others > max(_FEW_OTHERS, notice.parts):
+            return "it says more than a notice"
+        return ""
+
+    def _asides(self) -> int:
+        """What notices say beside their matter; people say until when as well, of what they want of us."""
+        notice, says = self.notice, self.reading.says
+        dated = (
+            notice.stated and notice.asides == ("until" in says) and not (self.unseen or (notice.leads and notice.only))
+        )
+        return 0 if "stays" in says or dated else min(notice.asides, 1 if notice.stated else _ASIDES)
+
+    @property
+    def _hinted(self) -> bool:
+        """A lone word such as "leave" is a notice where somebody else is named, or it is said until when."""
+        return "hint" in self.reading.says and not self.notice.stated
+
+    def _hint_fits(self) -> bool:
+        reading, notice = self.reading, self.notice
+        return self._hinted and (
+            self.unseen or reading.traits.generated or reading.own_title or (notice.leads and notice.asides > 1)
+        )
+
+    @property
+    def _alone(self) -> bool:
+        """Nobody but a program knows the address; what it says is a notice, if only in words that no rule has."""
+        return self.reading.traits.to_token and self._fits and _plain_statement(self.reading)
+
+    @property
+    def _fits(self) -> bool:
+        """It says as much as notices do beside their matter; people say "until Thursday" as well, and no more of it."""
+        notice, says = self.notice, self.reading.says
+        facts = self.reading.traits
+        told = facts.generated or facts.null_path or says.among({"auto", "promise"})
+        return bool(told) or notice.stated or notice.contact or notice.asides + ("hint" in says) > 1
+
+    def _programs_only(self, asides: int) -> bool:
+        """Tell whether the address and little else betray a program."""
+        reading = self.reading
+        wished = "optout" in reading.says or "optout" in reading.titled or "complaint" in reading.says
+        beside = reading.traits.generated or self._hinted or asides > (not reading.own_title)
+        return self._alone or (self.unseen and self._fits and beside and not ("stays" in reading.says or wished))
+
+    def _titled_points(self) -> int:
+        if not self.title:
+            return 0
+        about = self.notice.stated or self.reading.says.among({"until", "promise"})
+        return 2 if self.reading.own_title and about else 1
+
+
+def _is_titled(reading: Reading) -> bool:
+    """Tell whether the subject is a notice's, by the lists of titles or, where the sender chose it, by what it says."""
+    if reading.titled.among(TITLES - {"auto"}):
+        return True
+    return reading.own_title and bool(book().read(reading.subject, None).among(NOTICES))
+
+
+def _plain_statement(reading: Reading) -> bool:
+    """Tell whether it states something, shortly, and neither asks nor wants anything of us."""
+    wishes = reading.titled.among(_OF_PEOPLE) or reading.says.among(_OF_PEOPLE)
+    return bool(reading.text) and reading.short(_STATEMENT_CHARS) and not wishes and not _asks(reading)
+
+
+def _asks(reading: Reading) -> bool:
+    """Tell whether something is asked of us; "Urgent? Call the office." asks nothing."""
+    *asked, rest = _QUESTION.split(reading.text)
+    if not asked or not rest.strip() or "instead" not in reading.says:
+        return bool(asked)
+    for question, answer in zip(asked, [*asked[1:], rest], strict=True):
+        if len(_STOP.split(question)[-1].split()) > _ASIDE_WORDS:
+            return True
+        if not book().read(SENTENCE.split(answer)[0], reading.tongues).among(_ANSWERING):
+            return True
+    return False
+
+
+def _personal(reading: Reading, notice: Notice) -> bool:
+    """Tell whether it answers, orders or speaks of things between us; "for orders call the shop" does not."""
+    if reading.says.among({"person", "plans", "our_letter"}):
+        return True
+    if "goods" in reading.says and not (
+        notice.contact or reading.says.among({"auto", "support", "instead", "promise"})
+    ):
+        return True
+    if "business" not in reading.says:
+        return False
+    at = reading.says["business"].start
+    start = max((m.end() for m in SENTENCE.finditer(reading.text) if m.end() <= at), default=0)
+    sentence = SENTENCE.split(reading.text[start:])[0]
+    return "instead" not in book().read(sentence, reading.tongues)
