@@ -97,7 +97,7 @@ class _Scales:
             return Weighed(min(points, ENOUGH - 1), why)
         if facts.null_path and notice.stated:
             each = _AGAINST_UNSEEN
-        elif facts.to_return_path and notice.stated and not reading.says.among(_TO_US):
+        elif facts.to_return_path and notice.stated and not reading.says.among(_TO_US | {"kin"}):
             each = _AGAINST_UNSEEN if notice.leads and notice.others == 0 else _AGAINST_RETURN_PATH
         else:
             each = _AGAINST
@@ -152,6 +152,8 @@ class _Scales:
         if points < _PLENTY and not (self.unseen or facts.generated or says_so or covered):
             return "it says more than a notice"
         elsewhere = self.unseen and not (by_header or self.title or says_so or notice.contact)
+        if elsewhere and reading.says.among(NOTICES) == {"absence3"} and not reading.says.among(_ANSWERING):
+            return "it tells of somebody else"
         if elsewhere and notice.others >= notice.parts + notice.leads:
             return "it says more than a notice"
         if not (by_header or self.titled_auto) and notice.others > max(_FEW_OTHERS, notice.parts):
@@ -232,7 +234,7 @@ def _asks(reading: Reading) -> bool:
 
 def _personal(reading: Reading, notice: Notice) -> bool:
     """Tell whether it answers, orders or speaks of things between us; "for orders call the shop" does not."""
-    if reading.says.among({"person", "plans", "our_letter"}):
+    if reading.says.among(_TO_US) or ("kin" in reading.says and "instead" not in reading.says):
         return True
     if "goods" in reading.says and not (
         notice.contact or reading.says.among({"auto", "support", "instead", "promise"})

@@ -49,7 +49,7 @@ def complaint(reading: Reading) -> Judgement | None:
         return None
     if "about_mail" not in reading.says and "about_mail" not in reading.titled:
         return None
-    if "business" in reading.says or "footer" in reading.says or bulk.sure(reading):
+    if reading.says.among({"business", "stays", "footer"}) or bulk.sure(reading):
         return None
     if not reading.short(1500 if reading.own_title else 3000):
         return None
@@ -95,7 +95,7 @@ def _asked_by_title(reading: Reading) -> bool:
     """The subject asks for it, and the text is short or about mail: titles say "cancellation" of orders as well."""
     if not reading.own_title or "optout" not in reading.titled or reading.personal or reading.asks:
         return False
-    return reading.short(_REMARK_CHARS) or bool(reading.says.among(_OF_MAIL))
+    return reading.short(_REMARK_CHARS) or bool(reading.says.among({"our_mail", "about_mail", "grumble"}))
 
 
 def _about_our_mail(reading: Reading) -> bool:
