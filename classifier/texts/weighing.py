@@ -41,6 +41,7 @@ _ASIDES = 2
 _BULK = 2
 _AGAINST, _AGAINST_RETURN_PATH, _AGAINST_UNSEEN = 3, 2, 1
 _TO_US = frozenset({"person", "plans", "our_letter"})
+_ABSENCES = frozenset({"absence", "absence3"})  # people say so as well, on their way to something else
 _PLENTY = 6  # of points: then one sentence more than a notice has is borne
 _INSTITUTIONAL = frozenset({"ticket", "unmonitored"})  # a mailbox speaks, nobody in particular
 _OF_PEOPLE = frozenset({"person", "business", "plans", "goods", "stays", "optout", "complaint", "challenge"})
@@ -154,6 +155,8 @@ class _Scales:
         elsewhere = self.unseen and not (by_header or self.title or says_so or notice.contact)
         if elsewhere and reading.says.among(NOTICES) == {"absence3"} and not reading.says.among(_ANSWERING):
             return "it tells of somebody else"
+        if elsewhere and reading.says.among(NOTICES) <= _ABSENCES and not (notice.asides or notice.only):
+            return "it says more than a notice"
         if elsewhere and notice.others >= notice.parts + notice.leads:
             return "it says more than a notice"
         if not (by_header or self.titled_auto) and notice.others > max(_FEW_OTHERS, notice.parts):

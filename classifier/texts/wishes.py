@@ -15,6 +15,7 @@ _SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
 _OF_MAIL = frozenset({"optout", "grumble", "our_mail", "about_mail", "complaint", "legal"})
 _WISH_CHARS = 280  # nobody's mere wish to get no more mail is much longer
 _LONG_CHARS = 1500
+_TITLED_CHARS = 300
 _REMARK_CHARS = 60
 _REASONS = 2  # sentences why
 _GREETING_CHARS = 34
@@ -67,7 +68,7 @@ def opt_out(reading: Reading) -> Judgement | None:
         return None
     rules = book()
     bare = reading.text or reading.subject
-    word = rules.asks_to_end(bare) or (reading.short(300) and not reading.asks and rules.asks_to_end(reading.subject))
+    word = rules.asks_to_end(bare) or (rules.asks_to_end(reading.subject) and _titles_its_text(reading))
     if not word and not _asked(reading):
         return None
     found = reading.evidence("optout") or (Evidence("optout.word", "", -1, bare[:80]),)
@@ -92,8 +93,13 @@ def _asked(reading: Reading) -> bool:
 
 
 def _asked_by_title(reading: Reading) -> bool:
-    """The subject asks for it, and the text is short or about mail: titles say "cancellation" of orders as well."""
-    if not reading.own_title or "optout" not in reading.titled or reading.personal or reading.asks:
+    """The subject asks for it in a sentence, and the text says nothing else."""
+    return reading.own_title and "optout" in reading.titled and not reading.personal and _titles_its_text(reading)
+
+
+def _titles_its_text(reading: Reading) -> bool:
+    """The text under a subject that asks for it is short or about mail: people cancel orders and tables as well."""
+    if reading.asks or not reading.short(_TITLED_CHARS):
         return False
     return reading.short(_REMARK_CHARS) or bool(reading.says.among({"our_mail", "about_mail", "grumble"}))
 
