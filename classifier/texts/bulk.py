@@ -19,6 +19,10 @@ from classifier.verdict import Evidence, Kind
 ENOUGH = 3
 ENOUGH_OF_AN_ANSWER = 8
 MAX_HTML_BYTES = 128 * 1024
+LONG_CHARS = 1500
+NOTICE_TITLES = frozenset(
+    {"auto", "auto_re", "absence", "received", "thanks", "gone", "moved", "unmonitored", "challenge"}
+)
 _ADVERTISED = (
     "ad.price", "ad.call", "ad.promise", "ad.money", "ad.goods", "ad.adult", "ad.fortune", "ad.plea", "ad.edition",
 )  # fmt: skip
@@ -63,6 +67,16 @@ def sent_to_many(reading: Reading) -> Judgement | None:
     return Judgement(Kind.OTHER, 0.8, evidence=facts.evidence)
 
 
+def composed(reading: Reading) -> Judgement | None:
+    """A long text whose make alone shows that it was sent to many: no word of it need be read."""
+    if reading.traits.by_program or _answers(reading) or len(reading.message.text) <= LONG_CHARS:
+        return None
+    made = list(_made(reading))
+    if sum(points for points, _ in made) < ENOUGH or reading.titled.among(NOTICE_TITLES):
+        return None
+    return Judgement(Kind.OTHER, 0.7, evidence=tuple(evidence for _, evidence in made))
+
+
 def mail(reading: Reading) -> Judgement | None:
     """What lists and mailers send, and advertising."""
     if reading.traits.listed or reading.traits.bulk:
@@ -88,12 +102,17 @@ def _answers(reading: Reading) -> bool:
 
 def marks(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     """Each mark with its points."""
-    message = reading.message
     for evidence in reading.found("footer")[:1]:
-        yield (3 if not reading.short(400) else 2 if message.html_only else 1), evidence
+        yield (3 if not reading.short(400) else 2 if reading.message.html_only else 1), evidence
     for label in _ADVERTISED:
         for evidence in reading.found(label)[:1]:
             yield (2 if label in _STRONG else 1), evidence
+    yield from _made(reading)
+
+
+def _made(reading: Reading) -> Iterator[tuple[int, Evidence]]:
+    """The marks that stand outside the text: of header fields, subject, address fields and HTML."""
+    message = reading.message
     if reading.traits.flagged:
         yield 2, Evidence("bulk.flagged", "", -1, "a spam filter says so")
     mailer = message.headers.get("x-mailer") or message.headers.get("user-agent") or ""

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from classifier.rulebook import Findings, Hit, Rule, Rulebook
 
 TOPICS = (
+    frozenset({"challenge", "held", "prove"}),
     frozenset({
-        "challenge", "held", "prove", "complaint", "optout", "auto", "hint", "left", "left3", "moved", "absence",
-        "absence3", "ticket", "unmonitored", "passed_on",
+        "complaint", "optout", "auto", "hint", "left", "left3", "moved", "absence", "absence3", "ticket", "unmonitored",
+        "passed_on",
     }),
     frozenset({"until", "instead", "promise", "support", "offline", "aside"}),
 )  # fmt: skip
