@@ -16,7 +16,7 @@ from classifier.texts.said import Said
 from classifier.texts.traits import Traits, traits
 from classifier.verdict import AutoReply, Evidence, Kind, Recipient
 
-MAX_TEXT_CHARS = 4000  # of folded new text; a notice or a demand stands at the head of a message
+MAX_TEXT_CHARS = 3000  # of folded new text; a notice or a demand stands at the head of a message
 QUESTION_MARKS = "?؟¿՞⸮"
 _ANSWER = re.compile(r"\W{0,3}[^\s:]{1,5}\s?:")
 # Some words, not one or two: 'the page that says "unsubscribe"' is told by its own words as well.
