@@ -20,6 +20,8 @@ from classifier.spelling import folded
 from classifier.verdict import Evidence
 
 MAX_PROSE = 64 * 1024
+_TELLING_CHARS = 16 * 1024  # of prose: what a notice says stands at its head, before the recipients
+_SUBJECT_CHARS = 1000
 _RULES = Path(__file__).parent.parent / "rules" / "reports" / "notices.toml"
 _SAYS = frozenset({"failed", "delayed", "strong"})
 _FORWARDED_FROM = re.compile(
@@ -50,7 +52,7 @@ def find(message: Message, context: Context) -> Report | None:
         return None
     prose, copied = returned.before(message.text)
     prose = prose[:MAX_PROSE]
-    hits = book().search(letters(f"{message.subject}\n{prose}"))
+    hits = book().search(letters(f"{message.subject[:_SUBJECT_CHARS]}\n{prose[:_TELLING_CHARS]}"))
     signals = {hit.rule.label for hit in hits}
     confidence, forwarded = _judge(message, context, prose, signals)
     if not confidence:
@@ -107,7 +109,7 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
     if sender.is_mailer_daemon(message) and "done" not in signals and mentions.find(prose, sender.parties(message)):
         return 0.75, False  # in a language that we do not know
     shown = returned.find(message, "") is not None or sender.null_path(message, context)
-    if "failed" in signals and shown and "failed" in _signals(message.subject):
+    if "failed" in signals and shown and "failed" in _signals(message.subject[:_SUBJECT_CHARS]):
         return 0.8, False
     return 0.0, False
 
@@ -136,7 +138,7 @@ def _about_nobody(message: Message, prose: str) -> bool:
 def _delayed(message: Message, signals: set[str]) -> bool:
     if "delayed" in signals and "final" not in signals:
         return True
-    said = _signals(message.subject)
+    said = _signals(message.subject[:_SUBJECT_CHARS])
     return "delayed" in said and "failed" not in said
 
 
@@ -152,7 +154,7 @@ def _may_be_notice(message: Message, context: Context) -> bool:
         return True
     if sender.is_list_manager(message) or _SUBJECT_OF_FORWARD.match(message.subject):
         return True
-    return "failed" in _signals(message.subject)
+    return "failed" in _signals(message.subject[:_SUBJECT_CHARS])
 
 
 def _opens_with_forward(prose: str) -> bool:
