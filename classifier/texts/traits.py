@@ -78,7 +78,7 @@ def traits(message: Message, context: Context) -> Traits:
     submitted = _value(headers, "auto-submitted").partition(";")[0].partition("(")[0].strip()
     precedence = _value(headers, "precedence") or _value(headers, "preference")
     answer = submitted.startswith("auto-replied") and tell("auto-submitted", submitted)
-    for name in sorted(_ANSWER_FIELDS & names):
+    for name in sorted(_ANSWER_FIELDS.intersection(names)):
         if (value := _value(headers, name)) not in ("no", "false", "0"):
             answer = tell(name, value)
     if _answers_by_precedence(headers, precedence):
