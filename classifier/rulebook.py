@@ -31,7 +31,8 @@ _OPTIONS.never_capture = True
 _OWN_KEYS = frozenset({"id", "patterns", "unless", "rank", "example", "counter_example"})
 # Hits of so many short texts are remembered, then forgotten all at once (2 MB a book at most).
 _REMEMBERED, _REMEMBERED_LENGTH = 4096, 400
-_COMBINATIONS = 64  # of groups, for which the patterns are kept sorted out
+_COMBINATIONS = 256  # of groups and topics, for which the patterns are kept sorted out
+_ALWAYS = -1  # the requirement of those that require nothing
 
 
 class RuleError(ValueError):
@@ -72,6 +73,7 @@ class _Pattern:
     number: int
     text: str
     rule: Rule
+    topic: int
     group: str | None
     others: frozenset[int]
     anchored: bool
@@ -86,6 +88,15 @@ class Findings:
 
 
 _NOTHING = Findings(())
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """A text in bytes, and which requirements it meets."""
+
+    text: str
+    data: bytes
+    met: frozenset[int]
 
 
 _BREAK = re.compile(r"\(\?:\^\|\[ -/[^\]]*\]\)|\(\?:\[ -/[^\]]*\]\|\$\)")  # a word break (`spelling`) is no anchor
@@ -128,21 +139,25 @@ def _spell_out(pattern: str, words: Mapping[str, str]) -> str:
 class Rulebook:
     """Rules looked for together. What it finds never changes; safe to share between threads."""
 
-    def __init__(self, rules: Iterable[Rule], groups: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, rules: Iterable[Rule], groups: Mapping[str, str] | None = None, topics: Iterable[frozenset[str]] = ()
+    ) -> None:
         """Raises RuleError for a doubled id; `check` tells whether RE2 takes all patterns.
 
-        `groups` names the group of a rule by the rule's id, so that a search can leave out whole groups.
+        `groups` names the group of a rule by the rule's id, so that a search can leave out whole groups. `topics` are
+        sets of labels that are searched for apart from the rest.
         """
         self.rules = tuple(rules)
         self._groups = groups or {}
+        self._topics = {label: number for number, topic in enumerate(topics) for label in topic}
         ids = [rule.id for rule in self.rules]
         if len(set(ids)) != len(ids):
             raise RuleError(f"rule ids used twice: {sorted({i for i in ids if ids.count(i) > 1})}")
         self._patterns: list[_Pattern] = []
-        self._always: list[_Pattern] = []  # those that require nothing
         self._begun: dict[int, list[_Pattern]] = {}  # by requirement: those whose most telling one it is
         # Hits by text and groups: most refusals are the same few thousand sentences.
-        self._known: dict[tuple[str, frozenset[str] | None], Findings] = {}
+        self._known: dict[tuple[str, frozenset[str] | None, int | None], Findings] = {}
+        self._last = _Scan("", b"", frozenset())  # what is searched for one topic soon is for another
         # Most patterns never run in a process's life, and RE2 takes a quarter of a millisecond for each: on first use.
         self._compiled: dict[str, Any] = {}
         self._index()
@@ -153,24 +168,32 @@ class Rulebook:
         for rule in self.rules:
             for text in (branch for pattern in rule.patterns for branch in alternatives(pattern)):
                 needs = required(text)
-                first, *others = (numbers.setdefault(strings, len(numbers)) for strings in needs) if needs else (-1,)
-                group = self._groups.get(rule.id)
+                first, *others = (
+                    (numbers.setdefault(strings, len(numbers)) for strings in needs) if needs else (_ALWAYS,)
+                )
                 anchored = bool(_ANCHOR.search(_BREAK.sub("", text)))
-                pattern = _Pattern(len(self._patterns), text, rule, group, frozenset(others), anchored)
+                pattern = _Pattern(
+                    len(self._patterns), text, rule, self.topic(rule.label), self._groups.get(rule.id),
+                    frozenset(others), anchored,
+                )  # fmt: skip
                 self._patterns.append(pattern)
-                (self._begun.setdefault(first, []) if needs else self._always).append(pattern)
+                self._begun.setdefault(first, []).append(pattern)
         told = _by_string(numbers)
         self._automaton = BytesAhoCorasick([string.encode() for string in told])
         self._told = list(told.values())
-        # By the groups searched: what of `_begun` belongs to them. Few combinations ever occur.
-        self._of_groups: dict[frozenset[str], dict[int, list[_Pattern]]] = {}
+        # By the groups and topic searched: what of `_begun` belongs to them. Few combinations ever occur.
+        self._of: dict[tuple[frozenset[str] | None, int | None], dict[int, list[_Pattern]]] = {}
+
+    def topic(self, label: str) -> int:
+        """The number of the topic that a label belongs to; -1 for all labels that belong to none."""
+        return self._topics.get(label, -1)
 
     def search(self, text: str, groups: frozenset[str] | None = None) -> tuple[Hit, ...]:
         """All rules found in `text` (lower case), in the order of the book; see `find`."""
         return self.find(text, groups).hits
 
-    def find(self, text: str, groups: frozenset[str] | None = None) -> Findings:
-        """Look for all rules in `text` (lower case).
+    def find(self, text: str, groups: frozenset[str] | None = None, topic: int | None = None) -> Findings:
+        """Look for all rules in `text` (lower case), or those of a topic.
 
         Rules that belong to a group are left out unless the group is one of `groups` (None: none is left out).
         Raises RuleError where a pattern is needed that RE2 refuses (`check` finds those before).
@@ -178,12 +201,12 @@ class Rulebook:
         if not text or not self._patterns:
             return _NOTHING
         if len(text) > _REMEMBERED_LENGTH:
-            return self._find(text, groups)
-        findings = self._known.get((text, groups))
+            return self._find(text, groups, topic)
+        findings = self._known.get((text, groups, topic))
         if findings is None:
             if len(self._known) >= _REMEMBERED:
                 self._known = {}
-            findings = self._known[text, groups] = self._find(text, groups)
+            findings = self._known[text, groups, topic] = self._find(text, groups, topic)
         return findings
 
     def find_in_part(self, part: str, findings: Findings) -> Findings:
@@ -210,9 +233,20 @@ class Rulebook:
         """Drop what is remembered of texts searched before (for measuring)."""
         self._known = {}
 
-    def _find(self, text: str, groups: frozenset[str] | None) -> Findings:
+    def _find(self, text: str, groups: frozenset[str] | None, topic: int | None) -> Findings:
+        last = self._last
+        scan = last if last.text == text else self._scan(text)
+        begun = self._chosen(groups, topic)
+        possible = [p for number in scan.met & begun.keys() for p in begun[number] if p.others <= scan.met]
+        return self._run(scan.data, sorted(possible, key=_number))
+
+    def _scan(self, text: str) -> _Scan:
+        """Look for the strings of all requirements in one pass."""
         data = text.encode("utf-8", "replace")  # RE2 works on bytes: encoded once here, not once a pattern
-        return self._run(data, self._possible(data, groups))
+        found = set(map(_string, self._automaton.find_matches_as_indexes(data, overlapping=True)))
+        told = self._told
+        scan = self._last = _Scan(text, data, frozenset([_ALWAYS, *(n for string in found for n in told[string])]))
+        return scan
 
     def _run(self, data: bytes, patterns: Iterable[_Pattern]) -> Findings:
         again: list[_Pattern] = []
@@ -235,27 +269,22 @@ class Rulebook:
             hits[rule.id] = rule, start, end
         return Findings(tuple(_hit(data, *hit) for hit in hits.values()), tuple(again))
 
-    def _possible(self, data: bytes, groups: frozenset[str] | None) -> list[_Pattern]:
-        """The patterns of these groups whose required strings the text contains, in the order of the book."""
-        found = set(map(_string, self._automaton.find_matches_as_indexes(data, overlapping=True)))
-        if not found:
-            return self._always
-        met = {number for string in found for number in self._told[string]}
-        begun = self._chosen(groups)
-        possible = [p for number in met & begun.keys() for p in begun[number] if p.others <= met]
-        return sorted(possible + self._always, key=_number)
-
-    def _chosen(self, groups: frozenset[str] | None) -> dict[int, list[_Pattern]]:
-        """What of `_begun` belongs to these groups or to none; all of it for None."""
-        if groups is None:
-            return self._begun
-        chosen = self._of_groups.get(groups)
+    def _chosen(self, groups: frozenset[str] | None, topic: int | None) -> dict[int, list[_Pattern]]:
+        """What of `_begun` belongs to these groups or to none (None: all), and to the topic (None: all)."""
+        chosen = self._of.get((groups, topic))
         if chosen is None:
-            if len(self._of_groups) >= _COMBINATIONS:
-                self._of_groups = {}
-            kept = {n: [p for p in begun if p.group is None or p.group in groups] for n, begun in self._begun.items()}
-            chosen = self._of_groups[groups] = {number: patterns for number, patterns in kept.items() if patterns}
+            if len(self._of) >= _COMBINATIONS:
+                self._of = {}
+            chosen = self._of[groups, topic] = {}
+            for number, begun in self._begun.items():
+                of_both = [p for p in begun if (topic is None or p.topic == topic) and _in_groups(p, groups)]
+                if of_both:
+                    chosen[number] = of_both
         return chosen
+
+
+def _in_groups(pattern: _Pattern, groups: frozenset[str] | None) -> bool:
+    return groups is None or pattern.group is None or pattern.group in groups
 
 
 def _by_string(numbers: Mapping[Strings, int]) -> dict[str, tuple[int, ...]]:

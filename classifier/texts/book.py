@@ -20,8 +20,8 @@ from typing import Any
 
 from classifier import spelling
 from classifier.fold import fold
-from classifier.rulebook import Findings, Hit, Rule, Rulebook, load_rules
-from classifier.texts.said import Said, by_topic
+from classifier.rulebook import Rule, Rulebook, load_rules
+from classifier.texts.said import TOPICS, Said
 
 RULES = Path(__file__).parent.parent / "rules" / "texts"
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
@@ -54,10 +54,10 @@ class Language:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """Rules, ready to be looked for, and word lists. `subject` and `text` hold the rules of each label."""
+    """Rules, ready to be looked for, and word lists."""
 
-    subject: Mapping[str, Rulebook]
-    text: Mapping[str, Rulebook]
+    subject: Rulebook
+    text: Rulebook
     commands: frozenset[str]
     polite: frozenset[str]
     languages: Mapping[str, Language]
@@ -72,15 +72,7 @@ class Book:
         by its script.
         """
         groups = tongues if tongues is None or text.isascii() else tongues | self.uncounted
-
-        def find(topic: Rulebook) -> Findings:
-            return topic.find(text, groups)
-
-        def believe(hit: Hit) -> bool:
-            code = self.speaks.get(hit.rule.id)
-            return tongues is None or code is None or code in tongues or not hit.text.isascii()
-
-        return Said(self.subject if title else self.text, find, believe)
+        return Said(self.subject if title else self.text, text, tongues, groups, self.speaks)
 
     def asks_to_end(self, folded: str) -> bool:
         """Tell whether a short text is nothing but a word like "unsubscribe", with politeness around it."""
@@ -140,8 +132,8 @@ def book() -> Book:
     speaks = {rule.id: code for rule in (*titles, *rules()) for code in rule.id.split(".")[1:] if code in codes}
     in_subjects = [*titles, *(r for r in rules() if r.attributes.get("where") in ("subject", "both"))]
     return Book(
-        subject=dict.fromkeys((rule.label for rule in in_subjects), Rulebook(in_subjects, speaks)),
-        text=by_topic([r for r in rules() if r.attributes.get("where") != "subject"], speaks),
+        subject=Rulebook(in_subjects, speaks),
+        text=Rulebook((r for r in rules() if r.attributes.get("where") != "subject"), speaks, TOPICS),
         commands=_plain(tables(), "commands") - _plain({"": tables().get("words", {})}, "ambiguous"),
         polite=frozenset(w for phrase in _plain(tables(), "polite") for w in phrase.split()),
         languages={

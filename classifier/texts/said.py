@@ -6,9 +6,9 @@ is back tomorrow matters only in what may be a notice, and whether goods are mea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
-from classifier.rulebook import Findings, Hit, Rule, Rulebook
+from classifier.rulebook import Findings, Hit, Rulebook
 
 TOPICS = (
     frozenset({"challenge", "held", "prove"}),
@@ -20,37 +20,35 @@ TOPICS = (
 )  # fmt: skip
 
 
-def by_topic(rules: list[Rule], groups: Mapping[str, str]) -> Mapping[str, Rulebook]:
-    """The rulebook of each label; what belongs to no topic of `TOPICS` is searched for together."""
-    labels = {rule.label for rule in rules}
-    found: dict[str, Rulebook] = {}
-    for topic in (*TOPICS, labels.difference(*TOPICS)):
-        of_topic = Rulebook([rule for rule in rules if rule.label in topic], groups)
-        found.update(dict.fromkeys(topic & labels, of_topic))
-    return found
-
-
 class Said:
     """The first hit of each label, by label, like a mapping that finds out what it is asked for.
 
-    `topics` has the rulebook of each label, `find` searches one, `believe` tells whether a hit counts.
+    `tongues` are the languages that the text can be in (None: any), `groups` those whose rules are looked for; `speaks`
+    names a rule's language by its id.
     """
 
-    __slots__ = ("_believe", "_find", "_found", "_searched", "_topics")
+    __slots__ = ("_book", "_found", "_groups", "_searched", "_speaks", "_text", "_tongues")
 
     def __init__(
-        self, topics: Mapping[str, Rulebook], find: Callable[[Rulebook], Findings], believe: Callable[[Hit], bool]
+        self,
+        book: Rulebook,
+        text: str,
+        tongues: frozenset[str] | None,
+        groups: frozenset[str] | None,
+        speaks: Mapping[str, str],
     ) -> None:
-        self._topics = topics
-        self._find = find
-        self._believe = believe
-        self._searched: dict[Rulebook, Findings] = {}
+        self._book = book
+        self._text = text
+        self._tongues = tongues
+        self._groups = groups
+        self._speaks = speaks
+        self._searched: dict[int, Findings] = {}
         self._found: dict[str, Hit] = {}
 
     def get(self, label: str) -> Hit | None:
         """The first hit of a label, None where there is none."""
-        topic = self._topics.get(label)
-        if topic is not None and topic not in self._searched:
+        topic = self._book.topic(label)
+        if topic not in self._searched:
             self._search(topic)
         return self._found.get(label)
 
@@ -70,17 +68,24 @@ class Said:
     def within(self, part: str, labels: Iterable[str]) -> dict[str, Hit]:
         """The first hit of each of `labels` in a part of the text."""
         found: dict[str, Hit] = {}
-        for topic in {self._topics[label]: None for label in labels if label in self._topics}:
-            for hit in topic.find_in_part(part, self._search(topic)).hits:
-                if hit.rule.label not in found and hit.rule.label in labels and self._believe(hit):
+        for topic in {self._book.topic(label): None for label in labels}:
+            for hit in self._book.find_in_part(part, self._search(topic)).hits:
+                if hit.rule.label not in found and hit.rule.label in labels and self._believes(hit):
                     found[hit.rule.label] = hit
         return found
 
-    def _search(self, topic: Rulebook) -> Findings:
+    def _search(self, topic: int) -> Findings:
         findings = self._searched.get(topic)
         if findings is None:
-            findings = self._searched[topic] = self._find(topic)
+            findings = self._searched[topic] = self._book.find(self._text, self._groups, topic)
             for hit in findings.hits:
-                if hit.rule.label not in self._found and self._believe(hit):
+                if hit.rule.label not in self._found and self._believes(hit):
                     self._found[hit.rule.label] = hit
         return findings
+
+    def _believes(self, hit: Hit) -> bool:
+        """A hit of another script's rule in Latin letters or digits says nothing."""
+        if self._tongues is None:
+            return True
+        code = self._speaks.get(hit.rule.id)
+        return code is None or code in self._tongues or not hit.text.isascii()
