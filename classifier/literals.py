@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log2
 
-MAX_STRINGS = 32  # alternatives of one requirement
+MAX_STRINGS = 128  # alternatives of one requirement
 MAX_LENGTH = 24  # characters of a string: more tells no more
 MAX_REQUIREMENTS = 4
 MIN_BITS = 18.0  # what a further requirement must tell

@@ -17,6 +17,8 @@ TOPICS = (
         "passed_on",
     }),
     frozenset({"until", "instead", "promise", "support", "offline", "aside"}),
+    frozenset({"person", "business", "plans"}),
+    frozenset({"our_letter", "goods", "stays", "about_mail", "our_mail", "grumble", "legal"}),
 )  # fmt: skip
 
 
