@@ -16,14 +16,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import re2
 from ahocorasick_rs import BytesAhoCorasick
 
-from classifier.literals import Strings, alternatives, required
+from classifier.literals import alternatives, required
 
 DEFAULT_RANK = 50
 _OPTIONS = re2.Options()
@@ -31,7 +31,6 @@ _OPTIONS.never_capture = True
 _OWN_KEYS = frozenset({"id", "patterns", "unless", "rank", "example", "counter_example"})
 # Hits of so many short texts are remembered, then forgotten all at once (2 MB a book at most).
 _REMEMBERED, _REMEMBERED_LENGTH = 4096, 400
-_COMBINATIONS = 256  # of groups and topics, for which the patterns are kept sorted out
 _ALWAYS = -1  # the requirement of those that require nothing
 
 
@@ -75,7 +74,7 @@ class _Pattern:
     rule: Rule
     topic: int
     group: str | None
-    others: frozenset[int]
+    others: tuple[frozenset[int], ...]
     anchored: bool
 
 
@@ -92,16 +91,15 @@ _NOTHING = Findings(())
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """A text in bytes, and which requirements it meets."""
+    """A text in bytes, and which strings of the book stand in it, by number."""
 
     text: str
     data: bytes
-    met: frozenset[int]
+    found: frozenset[int]
 
 
 _BREAK = re.compile(r"\(\?:\^\|\[ -/[^\]]*\]\)|\(\?:\[ -/[^\]]*\]\|\$\)")  # a word break (`spelling`) is no anchor
 _ANCHOR = re.compile(r"(?<!\[)(?<!\\)\^|(?<!\\)\$|\\[Az]")
-_number = attrgetter("number")
 _string = itemgetter(0)
 
 
@@ -154,7 +152,9 @@ class Rulebook:
         if len(set(ids)) != len(ids):
             raise RuleError(f"rule ids used twice: {sorted({i for i in ids if ids.count(i) > 1})}")
         self._patterns: list[_Pattern] = []
-        self._begun: dict[int, list[_Pattern]] = {}  # by requirement: those whose most telling one it is
+        self._begun: dict[
+            int | None, dict[int, list[_Pattern]]
+        ] = {}  # by topic, by a string of what they require first
         # Hits by text and groups: most refusals are the same few thousand sentences.
         self._known: dict[tuple[str, frozenset[str] | None, int | None], Findings] = {}
         self._last = _Scan("", b"", frozenset())  # what is searched for one topic soon is for another
@@ -164,25 +164,21 @@ class Rulebook:
 
     def _index(self) -> None:
         """Note which strings each pattern requires, and make the automaton that looks for all of them."""
-        numbers: dict[Strings, int] = {}
+        numbers: dict[str, int] = {}
         for rule in self.rules:
+            topic = self.topic(rule.label)
             for text in (branch for pattern in rule.patterns for branch in alternatives(pattern)):
-                needs = required(text)
-                first, *others = (
-                    (numbers.setdefault(strings, len(numbers)) for strings in needs) if needs else (_ALWAYS,)
-                )
+                needs = [frozenset(numbers.setdefault(s, len(numbers)) for s in strings) for strings in required(text)]
+                first, *others = needs or [frozenset([_ALWAYS])]
                 anchored = bool(_ANCHOR.search(_BREAK.sub("", text)))
                 pattern = _Pattern(
-                    len(self._patterns), text, rule, self.topic(rule.label), self._groups.get(rule.id),
-                    frozenset(others), anchored,
-                )  # fmt: skip
+                    len(self._patterns), text, rule, topic, self._groups.get(rule.id), tuple(others), anchored
+                )
                 self._patterns.append(pattern)
-                self._begun.setdefault(first, []).append(pattern)
-        told = _by_string(numbers)
-        self._automaton = BytesAhoCorasick([string.encode() for string in told])
-        self._told = list(told.values())
-        # By the groups and topic searched: what of `_begun` belongs to them. Few combinations ever occur.
-        self._of: dict[tuple[frozenset[str] | None, int | None], dict[int, list[_Pattern]]] = {}
+                for number in first:
+                    for where in (topic, None):
+                        self._begun.setdefault(where, {}).setdefault(number, []).append(pattern)
+        self._automaton = BytesAhoCorasick([string.encode() for string in numbers])
 
     def topic(self, label: str) -> int:
         """The number of the topic that a label belongs to; -1 for all labels that belong to none."""
@@ -236,16 +232,22 @@ class Rulebook:
     def _find(self, text: str, groups: frozenset[str] | None, topic: int | None) -> Findings:
         last = self._last
         scan = last if last.text == text else self._scan(text)
-        begun = self._chosen(groups, topic)
-        possible = [p for number in scan.met & begun.keys() for p in begun[number] if p.others <= scan.met]
-        return self._run(scan.data, sorted(possible, key=_number))
+        begun = self._begun.get(topic, {})
+        found = scan.found
+        possible = {
+            pattern.number: pattern
+            for string in begun.keys() & found
+            for pattern in begun[string]
+            if (groups is None or pattern.group is None or pattern.group in groups)
+            and not any(map(found.isdisjoint, pattern.others))
+        }
+        return self._run(scan.data, [possible[number] for number in sorted(possible)])
 
     def _scan(self, text: str) -> _Scan:
-        """Look for the strings of all requirements in one pass."""
+        """Look for all strings that any pattern requires, in one pass."""
         data = text.encode("utf-8", "replace")  # RE2 works on bytes: encoded once here, not once a pattern
-        found = set(map(_string, self._automaton.find_matches_as_indexes(data, overlapping=True)))
-        told = self._told
-        scan = self._last = _Scan(text, data, frozenset([_ALWAYS, *(n for string in found for n in told[string])]))
+        matches = self._automaton.find_matches_as_indexes(data, overlapping=True)
+        scan = self._last = _Scan(text, data, frozenset([_ALWAYS, *map(_string, matches)]))
         return scan
 
     def _run(self, data: bytes, patterns: Iterable[_Pattern]) -> Findings:
@@ -268,31 +270,6 @@ class Rulebook:
                 continue
             hits[rule.id] = rule, start, end
         return Findings(tuple(_hit(data, *hit) for hit in hits.values()), tuple(again))
-
-    def _chosen(self, groups: frozenset[str] | None, topic: int | None) -> dict[int, list[_Pattern]]:
-        """What of `_begun` belongs to these groups or to none (None: all), and to the topic (None: all)."""
-        chosen = self._of.get((groups, topic))
-        if chosen is None:
-            if len(self._of) >= _COMBINATIONS:
-                self._of = {}
-            chosen = self._of[groups, topic] = {}
-            for number, begun in self._begun.items():
-                of_both = [p for p in begun if (topic is None or p.topic == topic) and _in_groups(p, groups)]
-                if of_both:
-                    chosen[number] = of_both
-        return chosen
-
-
-def _in_groups(pattern: _Pattern, groups: frozenset[str] | None) -> bool:
-    return groups is None or pattern.group is None or pattern.group in groups
-
-
-def _by_string(numbers: Mapping[Strings, int]) -> dict[str, tuple[int, ...]]:
-    told: dict[str, tuple[int, ...]] = {}
-    for strings, number in numbers.items():
-        for string in strings:
-            told[string] = (*told.get(string, ()), number)
-    return told
 
 
 def _hit(data: bytes, rule: Rule, start: int, end: int) -> Hit:

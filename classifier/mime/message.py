@@ -160,6 +160,11 @@ class Message:
         """Yield all parts, the root first, in the order in which they stand."""
         return self.root.walk()
 
+    @property
+    def is_plain(self) -> bool:
+        """The message says that it is one text and no more."""
+        return "content-type" in self.headers and self.root.content_type.startswith("text/")
+
     @cached_property
     def subject(self) -> str:
         """The decoded subject, "" without one."""

@@ -18,7 +18,6 @@ _KINDS = {
     "opt-out": Kind.UNSUBSCRIBE, "opt-out-list": Kind.UNSUBSCRIBE, "auth-failure": Kind.REPORT, "not-spam": Kind.REPORT,
     "dmarc": Kind.REPORT,
 }  # fmt: skip
-_NAMES = (b"eedback-", b"eedBack-", b"EEDBACK-")  # as field and type names are written
 _TYPE = re.compile(rb"^Feedback-Type:[ \t]*([A-Za-z0-9-]{2,40})", re.MULTILINE | re.IGNORECASE)
 
 
@@ -35,7 +34,7 @@ class Feedback:
 
 def find(message: Message) -> Feedback | None:
     """Find a feedback report: the part of that type, or its fields where a part should be."""
-    if not any(word in message.data for word in _NAMES):  # nearly all mail
+    if message.is_plain:
         return None
     report_type = message.root.params.get("report-type", "").lower()
     for part in message.walk():

@@ -12,7 +12,6 @@ from classifier.reports.dsn import recipient
 from classifier.verdict import Evidence
 
 _TYPES = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
-_NAMES = (b"isposition-", b"ISPOSITION-")  # as field and type names are written
 _REFUSED = ("denied", "failed", "rejected")
 # What Sieve's reject puts above its "deleted" or "dispatched" (RFC 5429 section 2.1.2), folded.
 _REJECT_WORDS = (
@@ -38,7 +37,7 @@ class Disposition:
 
 def find(message: Message) -> Disposition | None:
     """Find the message's own disposition notification."""
-    if not any(word in message.data for word in _NAMES):  # nearly all mail
+    if message.is_plain:
         return None
     for part in message.walk():
         if part.content_type in EMBEDDED and part is not message.root:
