@@ -89,13 +89,15 @@ class Findings:
 _NOTHING = Findings(())
 
 
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """A text in bytes, and which strings of the book stand in it, by number."""
+class Scan:
+    """A text (lower case) that is searched for several topics: looked through once, when that is first needed."""
 
-    text: str
-    data: bytes
-    found: frozenset[int]
+    __slots__ = ("data", "found", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.data = b""  # RE2 works on bytes: encoded once here, not once a pattern
+        self.found: frozenset[int] | None = None  # the numbers of the book's strings that stand in it
 
 
 _BREAK = re.compile(r"\(\?:\^\|\[ -/[^\]]*\]\)|\(\?:\[ -/[^\]]*\]\|\$\)")  # a word break (`spelling`) is no anchor
@@ -157,7 +159,6 @@ class Rulebook:
         ] = {}  # by topic, by a string of what they require first
         # Hits by text and groups: most refusals are the same few thousand sentences.
         self._known: dict[tuple[str, frozenset[str] | None, int | None], Findings] = {}
-        self._last = _Scan("", b"", frozenset())  # what is searched for one topic soon is for another
         # Most patterns never run in a process's life, and RE2 takes a quarter of a millisecond for each: on first use.
         self._compiled: dict[str, Any] = {}
         self._index()
@@ -186,23 +187,24 @@ class Rulebook:
 
     def search(self, text: str, groups: frozenset[str] | None = None) -> tuple[Hit, ...]:
         """All rules found in `text` (lower case), in the order of the book; see `find`."""
-        return self.find(text, groups).hits
+        return self.find(Scan(text), groups).hits
 
-    def find(self, text: str, groups: frozenset[str] | None = None, topic: int | None = None) -> Findings:
-        """Look for all rules in `text` (lower case), or those of a topic.
+    def find(self, scan: Scan, groups: frozenset[str] | None = None, topic: int | None = None) -> Findings:
+        """Look for all rules in a text, or those of a topic. A scan serves one book only.
 
         Rules that belong to a group are left out unless the group is one of `groups` (None: none is left out).
         Raises RuleError where a pattern is needed that RE2 refuses (`check` finds those before).
         """
+        text = scan.text
         if not text or not self._patterns:
             return _NOTHING
         if len(text) > _REMEMBERED_LENGTH:
-            return self._find(text, groups, topic)
+            return self._find(scan, groups, topic)
         findings = self._known.get((text, groups, topic))
         if findings is None:
             if len(self._known) >= _REMEMBERED:
                 self._known = {}
-            findings = self._known[text, groups, topic] = self._find(text, groups, topic)
+            findings = self._known[text, groups, topic] = self._find(scan, groups, topic)
         return findings
 
     def find_in_part(self, part: str, findings: Findings) -> Findings:
@@ -229,11 +231,13 @@ class Rulebook:
         """Drop what is remembered of texts searched before (for measuring)."""
         self._known = {}
 
-    def _find(self, text: str, groups: frozenset[str] | None, topic: int | None) -> Findings:
-        last = self._last
-        scan = last if last.text == text else self._scan(text)
-        begun = self._begun.get(topic, {})
+    def _find(self, scan: Scan, groups: frozenset[str] | None, topic: int | None) -> Findings:
         found = scan.found
+        if found is None:
+            scan.data = scan.text.encode("utf-8", "replace")
+            matches = self._automaton.find_matches_as_indexes(scan.data, overlapping=True)
+            found = scan.found = frozenset([_ALWAYS, *map(_string, matches)])
+        begun = self._begun.get(topic, {})
         possible = {
             pattern.number: pattern
             for string in begun.keys() & found
@@ -242,13 +246,6 @@ class Rulebook:
             and not any(map(found.isdisjoint, pattern.others))
         }
         return self._run(scan.data, [possible[number] for number in sorted(possible)])
-
-    def _scan(self, text: str) -> _Scan:
-        """Look for all strings that any pattern requires, in one pass."""
-        data = text.encode("utf-8", "replace")  # RE2 works on bytes: encoded once here, not once a pattern
-        matches = self._automaton.find_matches_as_indexes(data, overlapping=True)
-        scan = self._last = _Scan(text, data, frozenset([_ALWAYS, *map(_string, matches)]))
-        return scan
 
     def _run(self, data: bytes, patterns: Iterable[_Pattern]) -> Findings:
         again: list[_Pattern] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from classifier.rulebook import Findings, Hit, Rulebook
+from classifier.rulebook import Findings, Hit, Rulebook, Scan
 
 TOPICS = (
     frozenset({"challenge", "held", "prove"}),
@@ -29,7 +29,7 @@ class Said:
     names a rule's language by its id.
     """
 
-    __slots__ = ("_book", "_found", "_groups", "_searched", "_speaks", "_text", "_tongues")
+    __slots__ = ("_book", "_found", "_groups", "_scan", "_searched", "_speaks", "_tongues")
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Said:
         speaks: Mapping[str, str],
     ) -> None:
         self._book = book
-        self._text = text
+        self._scan = Scan(text)
         self._tongues = tongues
         self._groups = groups
         self._speaks = speaks
@@ -79,7 +79,7 @@ class Said:
     def _search(self, topic: int) -> Findings:
         findings = self._searched.get(topic)
         if findings is None:
-            findings = self._searched[topic] = self._book.find(self._text, self._groups, topic)
+            findings = self._searched[topic] = self._book.find(self._scan, self._groups, topic)
             for hit in findings.hits:
                 if hit.rule.label not in self._found and self._believes(hit):
                     self._found[hit.rule.label] = hit

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from classifier.literals import alternatives, required
 from classifier.reasons.book import load_book
 from classifier.reports import forged, ndr
-from classifier.rulebook import Rule, Rulebook
+from classifier.rulebook import Rule, Rulebook, Scan
 from classifier.texts.book import book
 
 
@@ -95,9 +95,9 @@ def test_the_book_finds_what_each_pattern_finds_alone(patterns: list[str], text:
 def test_a_part_is_found_to_say_what_it_says_alone(patterns: list[str], sentences: list[str]) -> None:
     rules = [Rule(f"r.{number}", "x", (pattern,), "", "") for number, pattern in enumerate(patterns)]
     rulebook = Rulebook(rules)
-    whole = rulebook.find(". ".join(sentences))
+    whole = rulebook.find(Scan(". ".join(sentences)))
     for sentence in filter(None, sentences):
-        assert rulebook.find_in_part(sentence, whole).hits == rulebook.find(sentence).hits
+        assert rulebook.find_in_part(sentence, whole).hits == rulebook.search(sentence)
 
 
 @pytest.mark.parametrize("rulebook", BOOKS)
@@ -108,7 +108,9 @@ def test_re2_takes_every_rule(rulebook: Rulebook) -> None:
 def test_topics_are_found_apart_and_together() -> None:
     rules = [Rule(f"r.{name}", name, (name,), "", "") for name in ("spam", "eggs", "ham")]
     rulebook = Rulebook(rules, topics=[frozenset({"spam", "ham"})])
-    found = [[h.rule.id for h in rulebook.find("ham, spam and eggs", None, topic).hits] for topic in (0, -1, None)]
+    found = [
+        [h.rule.id for h in rulebook.find(Scan("ham, spam and eggs"), None, topic).hits] for topic in (0, -1, None)
+    ]
     assert found == [["r.spam", "r.ham"], ["r.eggs"], ["r.spam", "r.eggs", "r.ham"]]
 
 
