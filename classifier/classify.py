@@ -93,7 +93,7 @@ def _report(message: Message, report: Report, context: Context, digest: str) -> 
         prose, copied = returned.before(message.text)
     copy = returned.find(message, copied)
     if report.rule.startswith("dsn"):
-        mentions.name(report, mentions.Notice(message, prose, (), copy, delayed=False), context)
+        mentions.name(report, mentions.Notice(message, prose, (), copy, "failed"), context)
         mentions.quote(report, prose)
     if forgery := forged.find(message, report, copy, context):
         return _forged(forgery, digest)

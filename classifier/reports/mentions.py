@@ -41,7 +41,7 @@ _LABELS = (
     r"宛先|送信先|受信者|收件人|收件者|수신자|받는 ?사람|ผู้รับ|người nhận|penerima|المستلم|הנמען",
 )
 _OTHERS_BEFORE = re.compile(rf"(?:{'|'.join(_OTHERS)})\s*:?\s*[\"'<(]*$|sorry,? $", re.IGNORECASE)
-_LABEL_BEFORE = re.compile(rf"(?:{'|'.join(_LABELS)})(?:\([^)]*\))?\s*[:：]?\s*[\"'<(]*$", re.IGNORECASE)
+_LABEL_BEFORE = re.compile(rf"(?:{'|'.join(_LABELS)})(?:\([^)]*\))?\s*[:：=]?\s*[\"'<(]*$", re.IGNORECASE)
 # A preposition alone: whose it is, or (as in "à destination de") to whom it goes.
 _OF_BEFORE = re.compile(r"\b(?:de|von)\s{1,4}[\"'<(]*$", re.IGNORECASE)
 _COMMAND_BEFORE = re.compile(r"rcpt(?:\s+|_)to\s*:?\s*[\"'<]*$|\b[245]\d\d[ -][^\n]{0,40}$", re.IGNORECASE)
@@ -82,12 +82,11 @@ class Notice:
     prose: str
     failed_header: tuple[str, ...]
     copy: Headers | None
-    delayed: bool
+    action: str
 
 
 def cases(notice: Notice, context: Context) -> tuple[list[Case], bool]:
     """Give one case a recipient, and whether the notice itself names any."""
-    action = "delayed" if notice.delayed else "failed"
     mentions = find(notice.prose, _senders(notice))
     wanted = [a.address for value in notice.failed_header for a in addresses.find(value)]
     if not wanted:
@@ -96,11 +95,11 @@ def cases(notice: Notice, context: Context) -> tuple[list[Case], bool]:
     named = bool(wanted)
     wanted = list(dict.fromkeys(wanted)) or _from_elsewhere(notice, context)
     if not wanted:
-        return [Case(action=action, diagnostic=cut(notice.prose))], False
+        return [Case(action=notice.action, diagnostic=cut(notice.prose))], False
     places = sorted((m.start, m.address.lower()) for m in mentions if m.tier <= LABELLED)
     few = len(wanted) <= _MANY
     return [
-        _case(address, _about(notice.prose, address, places) if few else "", action)
+        _case(address, _about(notice.prose, address, places) if few else "", notice.action)
         for address in wanted[:MAX_RECIPIENTS]
     ], named
 

@@ -23,7 +23,10 @@ MAX_PROSE = 64 * 1024
 _TELLING_CHARS = 16 * 1024  # of prose: what a notice says stands at its head, before the recipients
 _SUBJECT_CHARS = 1000
 _RULES = Path(__file__).parent.parent / "rules" / "reports" / "notices.toml"
-_SAYS = frozenset({"failed", "delayed", "strong"})
+_SAYS = frozenset({"failed", "delayed", "delivered", "report", "strong"})
+# What spoils "delivered": a notice may tell of some who were reached and some who were not.
+_BUT = frozenset({"failed", "delayed", "stopped", "final"})
+_SENTENCE_ENDS = re.compile(r"[.!?]\s|\n[ \t]*\n")
 _FORWARDED_FROM = re.compile(
     r"^[ \t>*]{0,8}(?:from|von|de|da|van|från|fra|от|发件人|差出人)\*?\s?[:：]\s?(.{3,200})$",
     re.IGNORECASE | re.MULTILINE,
@@ -52,7 +55,7 @@ def find(message: Message, context: Context) -> Report | None:
         return None
     prose, copied = returned.before(message.text)
     prose = prose[:MAX_PROSE]
-    hits = book().search(letters(f"{message.subject[:_SUBJECT_CHARS]}\n{prose[:_TELLING_CHARS]}"))
+    hits = _said(letters(f"{message.subject[:_SUBJECT_CHARS]}\n{prose[:_TELLING_CHARS]}"))
     signals = {hit.rule.label for hit in hits}
     confidence, forwarded = _judge(message, context, prose, signals)
     if not confidence:
@@ -61,7 +64,7 @@ def find(message: Message, context: Context) -> Report | None:
     copy = returned.find(message, copied)
     if "list" in signals and sender.is_list_manager(message):
         prose = _first_about_list(prose)
-    notice = mentions.Notice(message, prose, failed_header, copy, delayed=_delayed(message, signals))
+    notice = mentions.Notice(message, prose, failed_header, copy, _action(message, signals))
     cases, names_people = mentions.cases(notice, context)
     return Report(
         "ndr",
@@ -94,7 +97,9 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
         return 0.0, False
     if sender.is_system(message, context) and signals & _SAYS:
         return (0.96 if "strong" in signals else 0.93), False
-    if sender.is_exchange(message) and "done" not in signals:
+    if "stopped" in signals and _stopped_by_filter(message, context, prose):
+        return 0.85, False
+    if sender.is_exchange(message):
         named = mentions.find(prose, sender.parties(message))
         if any(m.tier == mentions.LINE_START for m in named):
             return 0.85, False
@@ -112,6 +117,15 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
     if "failed" in signals and shown and "failed" in _signals(message.subject[:_SUBJECT_CHARS]):
         return 0.8, False
     return 0.0, False
+
+
+def _stopped_by_filter(message: Message, context: Context, prose: str) -> bool:
+    """Tell whether a content filter speaks, no postmaster who writes a letter: by its own name it names somebody."""
+    if sender.null_path(message, context):
+        return True
+    if sender.is_letter(prose):
+        return False
+    return sender.is_system(message, context) or (sender.is_filter(message) and not _about_nobody(message, prose))
 
 
 def _first_about_list(prose: str) -> str:
@@ -135,15 +149,28 @@ def _about_nobody(message: Message, prose: str) -> bool:
     return returned.find(message, "") is None and not mentions.find(prose, sender.parties(message))
 
 
-def _delayed(message: Message, signals: set[str]) -> bool:
-    if "delayed" in signals and "final" not in signals:
-        return True
+def _action(message: Message, signals: set[str]) -> str:
+    """What became of the message, in the words of RFC 3464 section 2.3.3."""
+    if ("delivered" in signals or ("done" in signals and sender.is_exchange(message))) and not signals & _BUT:
+        return "delivered"
     said = _signals(message.subject[:_SUBJECT_CHARS])
-    return "delayed" in said and "failed" not in said
+    late = ("delayed" in signals and "final" not in signals) or ("delayed" in said and "failed" not in said)
+    return "delayed" if late else "failed"
 
 
 def _signals(text: str) -> set[str]:
     return {hit.rule.label for hit in book().search(letters(text))}
+
+
+def _said(text: str) -> tuple[Hit, ...]:
+    """What a folded notice says. What it will say some day ("you will be told if the delivery fails") it does not."""
+    hits = book().search(text)
+    promise = next((hit for hit in hits if hit.rule.label == "promise"), None)
+    if promise is None:
+        return hits
+    begin = max((end.end() for end in _SENTENCE_ENDS.finditer(text, 0, promise.start)), default=0)
+    behind = _SENTENCE_ENDS.search(text, promise.end)
+    return book().search(text[:begin] + (text[behind.start() :] if behind else ""))
 
 
 def _may_be_notice(message: Message, context: Context) -> bool:
@@ -152,7 +179,7 @@ def _may_be_notice(message: Message, context: Context) -> bool:
         return False
     if "x-ms-exchange-inbox-rules-loop" in message.headers or sender.null_path(message, context):
         return True
-    if sender.is_list_manager(message) or _SUBJECT_OF_FORWARD.match(message.subject):
+    if sender.is_list_manager(message) or sender.is_filter(message) or _SUBJECT_OF_FORWARD.match(message.subject):
         return True
     return "failed" in _signals(message.subject[:_SUBJECT_CHARS])
 

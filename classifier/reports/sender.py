@@ -20,6 +20,15 @@ _SYSTEM_NAMES = (
     r"microsoft outlook",
     r"interscan|jetmail|mailmarshal|mailsweeper",
 )
+# Filters that write to the sender of what they stop; as a name of its own none of these makes a notice.
+_FILTERS = (
+    r"messagelabs|email security\.cloud|symantec|trend ?micro|scanmail|imss|imsva|interscan|mimecast|proofpoint",
+    r"mailmarshal|trustwave|clearswift|mimesweeper|mailsweeper|sophos|astaro|fortimail|fortinet|barracuda|ironport",
+    r"gfi ?mail|mailessentials|mailsecurity|spamtitan|hornetsecurity|antispameurope|spamexperts|mailcleaner|libraesva",
+    r"mailscanner|amavis|webshield|kaspersky|forcepoint|websense|mailcontrol|icewarp|kerio|mdaemon|retarus|eleven|vade",
+    r"anti-?virus|anti-?spam|virus ?(?:scan|wall|filter)|content[ -]?(?:filter|control)|(?:e-?)?mail[ -]?security",
+)
+_FILTER = re.compile("|".join(_FILTERS), re.IGNORECASE)
 _ANSWERS = re.compile(r"\s{0,4}(?:re|aw|sv|vs|odp|antw|res|rif|atb|ynt|回复|答复|回覆|返信)\s?[:：]", re.IGNORECASE)
 _QUESTION = re.compile(r"[^\W_]\s?[?？؟](?:\s|$)")  # not in a link
 _GREETINGS = (
@@ -81,6 +90,16 @@ def is_exchange(message: Message) -> bool:
     """Exchange signs alike in every language: `Microsoft Outlook`, and a subject that is a word, a colon, a title."""
     signed = message.from_name == "Microsoft Outlook" or message.from_address.lower().startswith("microsoftexchange")
     return signed and ":" in message.subject[1:60]
+
+
+def is_filter(message: Message) -> bool:
+    """Tell whether a content filter's name stands in From, in its display name or its address."""
+    return _FILTER.search(f"{message.from_name[:200]} {message.from_address[:320]}") is not None
+
+
+def is_letter(prose: str) -> bool:
+    """Tell whether a text greets and signs, as people do (and programs seldom)."""
+    return bool(_GREETS.search(prose[:4000]) and _CLOSES.search(prose[:4000]))
 
 
 def is_list_manager(message: Message) -> bool:
