@@ -287,9 +287,9 @@ def _status(field: str | None, text_codes: list[Code], prose_codes: list[Code], 
     near = best.start if best is not None else None
     text_code = best_code(text_codes, None if from_prose else near)
     prose_code = best_code(prose_codes, near if from_prose else None)
-    order = (prose_code, text_code, field) if from_prose else (text_code, field, prose_code)
+    order = [prose_code, text_code, field] if from_prose else [text_code, field, prose_code]
     if field is not None and field[0] == "5" and (text_code or "")[:1] == "4":
-        order = (field, *order)  # the last try was put off, and the report says that it was the last
+        order.insert(0, field)  # the last try was put off, and the report says that it was the last
     return next((c for c in order if specificity(c) > 0), None) or text_code or field or prose_code
 
 
