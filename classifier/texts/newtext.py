@@ -11,6 +11,7 @@ import re
 
 ENOUGH_CHARS = 5_000  # of new text
 MAX_CHARS = 20_000  # what decides stands at the head
+_WRAPPED_CHARS = 120
 
 _ATTRIBUTION = re.compile(
     r"^.{0,160}(?:<[^<>\s]{1,120}@[^<>\s]{1,120}>|\b\S{1,64}@\S{1,100}\b|\[mailto:).{0,80}[:：]\s*\*?$"
@@ -87,6 +88,8 @@ def new_text(text: str) -> str:
             at += 1
             continue
         if line and (end := _original_begins(lines, at)):
+            if kept and _wrapped(kept[-1], line):
+                kept.pop()
             if end < 0:
                 break
             at += end
@@ -105,7 +108,7 @@ def new_text(text: str) -> str:
 def _original_begins(lines: list[str], at: int) -> int:
     """Does an original begin here? 0: no; -1: all the rest is quoted; n: these n lines introduce lines with ">"."""
     line = lines[at].strip()
-    if line[0] in "-_=~*Bb" and _TITLE.match(line):
+    if line[0] in "-_=~*Bb" and _TITLE.match(line) and (line[0] != "*" or any(part.strip() for part in lines[:at])):
         return -1
     if line[-1] in ":：*" or "wrote" in line or "님" in line or "メール" in line or "書" in line:
         for joined in (1, 2, 3):
@@ -120,6 +123,11 @@ def _original_begins(lines: list[str], at: int) -> int:
         if sum(bool(_FIELD.match(part)) for part in block if part) >= 2:
             return -1
     return 0
+
+
+def _wrapped(above: str, line: str) -> bool:
+    """Tell whether an introduction was wrapped before its address, so that its date stands in the line above."""
+    return line.startswith("<") and "@" in line and 0 < len(above) < _WRAPPED_CHARS and _DIGIT.search(above) is not None
 
 
 def _introduces(text: str) -> bool:

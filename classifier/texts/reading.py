@@ -106,9 +106,14 @@ class Reading:
         return bool(self.says.among({"person", "business", "plans", "reported"}))
 
     @property
+    def new_title(self) -> bool:
+        """The subject is not that of an answer: a person who answers keeps ours, a program often chooses its own."""
+        return not _ANSWER.match(self.subject)
+
+    @property
     def own_title(self) -> bool:
         """The sender chose the subject: it is no answer and nothing forwarded."""
-        return not self.message.headers.get("in-reply-to") and not _ANSWER.match(self.subject)
+        return not self.message.headers.get("in-reply-to") and self.new_title
 
     def short(self, limit: int) -> bool:
         """The folded new text has at most so many characters."""

@@ -143,7 +143,7 @@ class _Scales:
         if not (by_header or self.titled_auto) and _asks(reading):
             return "it asks a question"
         # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
-        covered = notice.covers(self.title and reading.own_title)
+        covered = notice.covers(self.title and reading.new_title)
         answers = (
             self.title or reading.says.among(NOTICES - {"unmonitored"}) or "auto" in reading.titled
             or not reading.own_title
@@ -206,14 +206,14 @@ class _Scales:
         if not self.title:
             return 0
         about = self.notice.stated or self.reading.says.among({"until", "promise"})
-        return 2 if self.reading.own_title and about else 1
+        return 2 if self.reading.new_title and about else 1
 
 
 def _is_titled(reading: Reading) -> bool:
     """Tell whether the subject is a notice's, by the lists of titles or, where the sender chose it, by what it says."""
     if reading.titled.among(TITLES - {"auto"}):
         return True
-    return reading.own_title and bool(book().read(reading.subject, None).among(NOTICES))
+    return reading.new_title and bool(book().read(reading.subject, None).among(NOTICES))
 
 
 def _plain_statement(reading: Reading) -> bool:
