@@ -35,10 +35,15 @@ _MAILERS = re.compile(
 )
 _NOBODY = re.compile(
     r"^(?:no[._-]?reply|do[._-]?not[._-]?reply|news(?:letters?)?|e-?news|alerts?|notifications?|notify|nobody|updates?|offers?"
-    r"|deals|promo(?:tions?)?|marketing|mailer|weboffers|specials|digest|list|nic|automail(?:er)?)(?:[+._-].*)?$",
+    r"|deals|promo(?:tions?)?|marketing|mailer|weboffers|specials|digest|list|nic|automail(?:er)?|orders?|billing|invoices?|statements?|tracking|shipping|monitor(?:ing)?)(?:[+._-].*)?$",
+    re.IGNORECASE,
+)
+_ROBOT = re.compile(
+    r"^(?:no[._-]?reply|do[._-]?not[._-]?reply|alerts?|notifications?|notify|monitor(?:ing)?|robot|automail(?:er)?)(?:[+._-].*)?$",
     re.IGNORECASE,
 )
 _SUBJECT_MARKS = re.compile(
+    r"^\[alert\]|\bnotification\b|"
     r"\badv\s?:|\(광고\)|\[광고\]|【廣告】|\$\$|!{2,}|\b\d{1,3} ?% off\b|\bfree\b.*!|\s{4,}\S*\d\S*$|\s{4,}\S+$|"
     r"[a-z]\s?#\s?\d{3,}[a-z]?$|[a-z?!.]{3,}\s?\d{4,}$|(?:newsletter|digest|enews|announcements?)\b.*\d|v[1i]agra|\[[a-z]{5}\]$",
     re.IGNORECASE,
@@ -103,10 +108,12 @@ def _answers(reading: Reading) -> bool:
 def marks(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     """Each mark with its points."""
     for evidence in reading.found("footer")[:1]:
-        yield (3 if not reading.short(400) else 2 if reading.message.html_only else 1), evidence
+        yield (2 if reading.short(400) else 3), evidence
     for label in _ADVERTISED:
         for evidence in reading.found(label)[:1]:
             yield (2 if label in _STRONG else 1), evidence
+    if reading.own_title:
+        yield from _told(reading)
     yield from _made(reading)
 
 
@@ -126,6 +133,18 @@ def _made(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     if why := _addressed(reading):
         yield 1, Evidence("bulk.to", "", -1, why)
     yield from _composed(reading)
+
+
+def _told(reading: Reading) -> Iterator[tuple[int, Evidence]]:
+    """What programs tell their customers, and that nobody shall answer."""
+    for evidence in reading.found("ad.notice")[:1]:
+        yield 2, evidence
+    for evidence in reading.found("auto", "unmonitored")[:1]:
+        yield 1, evidence
+    local = reading.message.from_address.partition("@")[0]
+    passed_on = "reply-to" in reading.message.headers or _addressed(reading)  # by a forum's or a form's program
+    if _ROBOT.match(local) and not passed_on and not reading.asks and not reading.personal:
+        yield 1, Evidence("bulk.robot", "", -1, reading.message.from_address[:200])
 
 
 def _addressed(reading: Reading) -> str:

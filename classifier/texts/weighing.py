@@ -140,6 +140,8 @@ class _Scales:
         by_header = facts.answer or facts.null_path or facts.generated
         if not by_header and "reported" in reading.says:
             return "it tells of an automatic answer"
+        if reading.own_title and not (facts.answer or self.unseen or self.titled_auto) and "ad.notice" in reading.says:
+            return "it is no answer"
         if not (by_header or self.titled_auto) and _asks(reading):
             return "it asks a question"
         # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
