@@ -19,7 +19,7 @@ ADDRESSES = ("newsletter@news.shop.example", "bounces+17188-bob=client.example@r
 @pytest.mark.parametrize("language", sorted({language for language, _, _ in LETTERS}))
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_letter_is_what_it_says_wherever_it_was_sent(language: str, kind: str) -> None:
-    texts = [text for code, said, text in LETTERS if (code, said) == (language, kind)]
+    texts = [text.replace(" // ", "\n") for code, said, text in LETTERS if (code, said) == (language, kind)]
     mistaken = [
         (text, address)
         for text in texts
