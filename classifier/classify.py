@@ -13,7 +13,7 @@ from functools import cache
 from classifier import addresses, ours, recipients, texts
 from classifier.context import NO_CONTEXT, Context
 from classifier.mime import Message, parse
-from classifier.reports import arf, dsn, forged, mdn, mentions, ndr, returned, secondopinion, sender
+from classifier.reports import arf, cutshort, dsn, forged, mdn, mentions, ndr, returned, secondopinion, sender
 from classifier.reports.model import Case, Report
 from classifier.verdict import Evidence, Kind, Recipient, Verdict, unparsable
 
@@ -93,7 +93,10 @@ def _report(message: Message, report: Report, context: Context, digest: str) -> 
         prose, copied = returned.before(message.text)
     copy = returned.find(message, copied)
     if report.rule.startswith("dsn"):
-        mentions.name(report, mentions.Notice(message, prose, (), copy, "failed"), context)
+        notice = mentions.Notice(message, prose, (), copy, "failed")
+        mentions.name(report, notice, context)
+        if report.cut_short:
+            cutshort.complete(report, notice, context)
         mentions.quote(report, prose)
     if forgery := forged.find(message, report, copy, context):
         return _forged(forgery, digest)

@@ -18,6 +18,7 @@ STRUCTURAL = {
     "dsn.field.*": "a field of the delivery-status part, by name: final-recipient, action, status, diagnostic-code ...",
     "dsn.action": "the report's own Action says delivered, relayed or expanded",
     "dsn.flattened": "the delivery-status fields stand in running text, not in a part",
+    "dsn.cut-short": "the report ends within its fields; the recipients lost there are named in its prose",
     "dsn.recipients-capped": "the report names more recipients than are looked at",
     "action.delayed": "a delay that names no cause",
     "ndr.x-failed-recipients": "the header X-Failed-Recipients names who was not reached",

@@ -44,10 +44,16 @@ def find(message: Message) -> Report | None:
         report = _read(message, part, part.decoded(), part.body_offset)
         if report is not None:
             report.forwarded = forwarded
+            report.cut_short = not forwarded and _is_cut(message, part)
             return report
     if b"inal-Recipient" not in message.data and b"inal-recipient" not in message.data[:200_000].lower():
         return None
     return _flattened(message)
+
+
+def _is_cut(message: Message, part: Part) -> bool:
+    """Tell whether the message ends within this part of a multipart: no delimiter follows."""
+    return part is not message.root and part.body_offset >= 0 and part.body_offset + part.size == len(message.data)
 
 
 def _status_part(message: Message) -> tuple[Part | None, bool]:

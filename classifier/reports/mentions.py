@@ -124,6 +124,11 @@ def name(report: Report, notice: Notice, context: Context) -> None:
             report.cases[0].address = told[0].address
 
 
+def lists(notice: Notice) -> bool:
+    """Tell whether the prose lists whom it is about: each at the beginning of a line, or behind a label."""
+    return any(mention.tier <= LABELLED for mention in find(notice.prose, _senders(notice)))
+
+
 def find(prose: str, senders: set[str]) -> list[Mention]:
     """Give the addresses that may be recipients; `senders` (lower case) are so only by a strong mention."""
     found: list[Mention] = []

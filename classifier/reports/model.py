@@ -48,5 +48,6 @@ class Report:
     human_text: str = ""
     copied_text: str = ""
     forwarded: bool = False
+    cut_short: bool = False  # it ends within the fields of its recipients
     names_people: bool = True  # the report itself says who was not reached
     evidence: list[Evidence] = field(default_factory=list)
