@@ -108,7 +108,10 @@ def mask(folded: str) -> str:
             if "." in word[1:-1] or "@" in word:
                 words[i] = _mask_word(word)
         folded = " ".join(words)
-    plain: bytes = _BOILERPLATE.sub(b" ", folded.encode("utf-8", "replace"))
+    data = folded.encode("utf-8", "replace")
+    if _BOILERPLATE.search(data) is None:
+        return folded
+    plain: bytes = _BOILERPLATE.sub(b" ", data)
     return plain.decode("utf-8")
 
 

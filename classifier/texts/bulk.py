@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import re2
+
 from classifier import addresses
 from classifier.texts.book import REPLIES
 from classifier.texts.reading import Judgement, Reading
@@ -27,11 +29,10 @@ _ADVERTISED = (
     "ad.price", "ad.call", "ad.promise", "ad.money", "ad.goods", "ad.adult", "ad.fortune", "ad.plea", "ad.edition",
 )  # fmt: skip
 _STRONG = frozenset({"ad.fortune"})  # an advance-fee letter has hardly any other mark
-_MAILERS = re.compile(
-    r"accucast|mass ?mail|bulk|group ?mail|e-?mail ?(?:blast|campaign)|newsletter|store-mailer|campaign|mailchimp"
+_MAILERS = re2.compile(
+    r"(?i)accucast|mass ?mail|bulk|group ?mail|e-?mail ?(?:blast|campaign)|newsletter|store-mailer|campaign|mailchimp"
     r"|sendgrid|mailjet|phpmailer|swiftmailer|ocxmail|aspmail|jmail|cgi|listserv|majordomo|mail(?:man|ing ?list)"
-    r"|dartmail|lyris|zustellservice|constant contact|atlas mailer|\bsupermailer|turbomail|the bat! .{0,20}bulk",
-    re.IGNORECASE,
+    r"|dartmail|lyris|zustellservice|constant contact|atlas mailer|\bsupermailer|turbomail|the bat! .{0,20}bulk"
 )
 _NOBODY = re.compile(
     r"^(?:no[._-]?reply|do[._-]?not[._-]?reply|news(?:letters?)?|e-?news|alerts?|notifications?|notify|nobody|updates?|offers?"
@@ -42,11 +43,10 @@ _ROBOT = re.compile(
     r"^(?:no[._-]?reply|do[._-]?not[._-]?reply|alerts?|notifications?|notify|monitor(?:ing)?|robot|automail(?:er)?)(?:[+._-].*)?$",
     re.IGNORECASE,
 )
-_SUBJECT_MARKS = re.compile(
-    r"^\[alert\]|\bnotification\b|"
+_SUBJECT_MARKS = re2.compile(
+    r"(?i)^\[alert\]|\bnotification\b|"
     r"\badv\s?:|\(광고\)|\[광고\]|【廣告】|\$\$|!{2,}|\b\d{1,3} ?% off\b|\bfree\b.*!|\s{4,}\S*\d\S*$|\s{4,}\S+$|"
-    r"[a-z]\s?#\s?\d{3,}[a-z]?$|[a-z?!.]{3,}\s?\d{4,}$|(?:newsletter|digest|enews|announcements?)\b.*\d|v[1i]agra|\[[a-z]{5}\]$",
-    re.IGNORECASE,
+    r"[a-z]\s?#\s?\d{3,}[a-z]?$|[a-z?!.]{3,}\s?\d{4,}$|(?:newsletter|digest|enews|announcements?)\b.*\d|v[1i]agra|\[[a-z]{5}\]$"
 )
 _TITLE_OF_ANSWER = re.compile(f"^{REPLIES}")
 _MANY = 5
@@ -123,13 +123,14 @@ def _made(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     if reading.traits.flagged:
         yield 2, Evidence("bulk.flagged", "", -1, "a spam filter says so")
     mailer = message.headers.get("x-mailer") or message.headers.get("user-agent") or ""
-    if found := _MAILERS.search(mailer[:200]):
-        yield 2, Evidence("bulk.mailer", "", -1, found.group()[:80])
+    if found := _MAILERS.search(_bytes(mailer[:200])):
+        yield 2, Evidence("bulk.mailer", "", -1, found.group().decode("utf-8", "replace")[:80])
     local = message.from_address.partition("@")[0]
     if _NOBODY.match(local) or (sum(c.isdigit() for c in local) >= 3 and not local.isdigit()):
         yield 1, Evidence("bulk.sender", "", -1, message.from_address[:200])
-    if found := _SUBJECT_MARKS.search(message.subject[:300].strip()):
-        yield (3 if "adv" in found.group().lower() else 1), Evidence("bulk.subject", "", -1, found.group()[-80:])
+    if found := _SUBJECT_MARKS.search(_bytes(message.subject[:300].strip())):
+        mark = found.group().decode("utf-8", "replace")
+        yield (3 if "adv" in mark.lower() else 1), Evidence("bulk.subject", "", -1, mark[-80:])
     if why := _addressed(reading):
         yield 1, Evidence("bulk.to", "", -1, why)
     yield from _composed(reading)
@@ -145,6 +146,10 @@ def _told(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     passed_on = "reply-to" in reading.message.headers or _addressed(reading)  # by a forum's or a form's program
     if _ROBOT.match(local) and not passed_on and not reading.asks and not reading.personal:
         yield 1, Evidence("bulk.robot", "", -1, reading.message.from_address[:200])
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
 
 
 def _addressed(reading: Reading) -> str:

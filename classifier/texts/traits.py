@@ -141,9 +141,10 @@ def _targets(message: Message, context: Context) -> tuple[str, ...]:
 
 
 def _is_return_path(target: str, context: Context) -> bool:
-    token = addresses.return_path_token(target, context.patterns)
-    if token is not None and token.pattern in context.patterns.verp:
-        return True
+    if context.patterns.verp:
+        token = addresses.return_path_token(target, context.patterns)
+        if token is not None and token.pattern in context.patterns.verp:
+            return True
     local, _, domain = target.rpartition("@")
     return bool(_RETURN_PATH.search(local)) or (
         bool(_OURS_BOUNCE.search(domain)) and domain.lower().startswith("bounce")
