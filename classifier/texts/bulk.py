@@ -138,9 +138,10 @@ def _made(reading: Reading) -> Iterator[tuple[int, Evidence]]:
 
 def _told(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     """What programs tell their customers, and that nobody shall answer."""
-    for evidence in reading.found("ad.notice")[:1]:
+    unanswered = reading.found("auto", "unmonitored")[:1]
+    for evidence in reading.found("ad.notice")[:1] if unanswered or not reading.personal else ():
         yield 2, evidence
-    for evidence in reading.found("auto", "unmonitored")[:1]:
+    for evidence in unanswered:
         yield 1, evidence
     local = reading.message.from_address.partition("@")[0]
     passed_on = "reply-to" in reading.message.headers or _addressed(reading)  # by a forum's or a form's program

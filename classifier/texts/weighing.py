@@ -136,34 +136,45 @@ class _Scales:
 
     def _ends(self, points: int, says_so: bool) -> str:
         """Name what ends it; "" where nothing does."""
-        reading, notice, facts = self.reading, self.notice, self.reading.traits
+        reading, facts = self.reading, self.reading.traits
         by_header = facts.answer or facts.null_path or facts.generated
         if not by_header and "reported" in reading.says:
             return "it tells of an automatic answer"
-        if reading.own_title and not (facts.answer or self.unseen or self.titled_auto) and "ad.notice" in reading.says:
-            return "it is no answer"
         if not (by_header or self.titled_auto) and _asks(reading):
             return "it asks a question"
-        # A program may say "automatic" or "do not reply" of itself, and nothing that would be an answer.
-        covered = notice.covers(self.title and reading.new_title)
-        answers = (
-            self.title or reading.says.among(NOTICES - {"unmonitored"}) or "auto" in reading.titled
-            or not reading.own_title
-        )  # fmt: skip
-        if not (answers or self.unseen or facts.answer or facts.suppresses or (covered and notice.leads)):
+        if self._is_no_answer(by_header or says_so):
             return "it is no answer"
-        if points < _PLENTY and not (self.unseen or facts.generated or says_so or covered):
-            return "it says more than a notice"
-        elsewhere = self.unseen and not (by_header or self.title or says_so or notice.contact)
-        if elsewhere and reading.says.among(NOTICES) == {"absence3"} and not reading.says.among(_ANSWERING):
-            return "it tells of somebody else"
-        if elsewhere and reading.says.among(NOTICES) <= _ABSENCES and not (notice.asides or notice.only):
-            return "it says more than a notice"
-        if elsewhere and notice.others >= notice.parts + notice.leads:
-            return "it says more than a notice"
+        return self._says_more(points, says_so, by_header)
+
+    def _is_no_answer(self, told: bool) -> bool:
+        """Nothing of ours is answered: a program says "do not reply" of itself, a person begins a letter."""
+        reading, notice, facts = self.reading, self.notice, self.reading.traits
+        if facts.answer or self.unseen:
+            return False
+        if reading.own_title and not self.titled_auto and "ad.notice" in reading.says:
+            return True
+        if reading.own_title and not (self.title or told or facts.suppresses):
+            return not reading.says.among({"moved", "ticket"})
+        answers = self.title or not reading.own_title or "auto" in reading.titled
+        return not (
+            answers or reading.says.among(NOTICES - {"unmonitored"}) or facts.suppresses
+            or (notice.covers(self.title and reading.new_title) and notice.leads)
+        )  # fmt: skip
+
+    def _says_more(self, points: int, says_so: bool, by_header: bool) -> str:
+        """Name what it says beside a notice; "" where it says no more."""
+        reading, notice = self.reading, self.notice
+        covered = notice.covers(self.title and reading.new_title)
+        more = points < _PLENTY and not (self.unseen or by_header or says_so or covered)
         if not (by_header or self.titled_auto) and notice.others > max(_FEW_OTHERS, notice.parts):
-            return "it says more than a notice"
-        return ""
+            more = True
+        if self.unseen and not (by_header or self.title or says_so or notice.contact):
+            said = reading.says.among(NOTICES)
+            if said == {"absence3"} and not reading.says.among(_ANSWERING):
+                return "it tells of somebody else"
+            if notice.others >= notice.parts + notice.leads or (said <= _ABSENCES and not notice.asides + notice.only):
+                more = True
+        return "it says more than a notice" if more else ""
 
     def _asides(self) -> int:
         """What notices say beside their matter; people say until when as well, of what they want of us."""
@@ -195,7 +206,12 @@ class _Scales:
         notice, says = self.notice, self.reading.says
         facts = self.reading.traits
         told = facts.generated or facts.null_path or says.among({"auto", "promise"})
-        return bool(told) or notice.stated or notice.contact or notice.asides + ("hint" in says) > 1
+        return (
+            bool(told)
+            or notice.stated
+            or (notice.contact and "@" in self.reading.own)
+            or notice.asides + ("hint" in says) > 1
+        )
 
     def _programs_only(self, asides: int) -> bool:
         """Tell whether the address and little else betray a program."""

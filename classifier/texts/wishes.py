@@ -99,7 +99,7 @@ def _asked_by_title(reading: Reading) -> bool:
 
 def _titles_its_text(reading: Reading) -> bool:
     """The text under a subject that asks for it is short or about mail: people cancel orders and tables as well."""
-    if reading.asks or not reading.short(_TITLED_CHARS):
+    if reading.asks or not reading.short(_TITLED_CHARS) or "stays" in reading.says:
         return False
     return reading.short(_REMARK_CHARS) or bool(reading.says.among({"our_mail", "about_mail", "grumble"}))
 
