@@ -64,7 +64,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
-    """One alternative of a rule's patterns: where it stands in the book, its requirements beside the first.
+    """One alternative of a rule's patterns: where it stands in the book, and what it requires, most telling first.
 
     `anchored`: it may match a part of a text that it does not match, for a part has a beginning and an end as well.
     """
@@ -74,16 +74,23 @@ class _Pattern:
     rule: Rule
     topic: int
     group: str | None
+    first: frozenset[int]
     others: tuple[frozenset[int], ...]
     anchored: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a book finds in a text: rules, each once, at its leftmost match; and what a part of it may match."""
+    """What a book finds in a text: rules, each once, at its leftmost match; and what a part of it may match.
+
+    `clues` has, for each pattern that a part may match, those of its strings that stand in the text: found out when
+    the first part is looked at.
+    """
 
     hits: tuple[Hit, ...]
     again: tuple[_Pattern, ...] = ()
+    found: frozenset[int] = frozenset()
+    clues: list[tuple[_Pattern, tuple[bytes, ...]]] = field(default_factory=list)
 
 
 _NOTHING = Findings(())
@@ -154,9 +161,8 @@ class Rulebook:
         if len(set(ids)) != len(ids):
             raise RuleError(f"rule ids used twice: {sorted({i for i in ids if ids.count(i) > 1})}")
         self._patterns: list[_Pattern] = []
-        self._begun: dict[
-            int | None, dict[int, list[_Pattern]]
-        ] = {}  # by topic, by a string of what they require first
+        # By topic (None: all), by each string that they require first.
+        self._begun: dict[int | None, dict[int, list[_Pattern]]] = {}
         # Hits by text and groups: most refusals are the same few thousand sentences.
         self._known: dict[tuple[str, frozenset[str] | None, int | None], Findings] = {}
         # Most patterns never run in a process's life, and RE2 takes a quarter of a millisecond for each: on first use.
@@ -172,14 +178,14 @@ class Rulebook:
                 needs = [frozenset(numbers.setdefault(s, len(numbers)) for s in strings) for strings in required(text)]
                 first, *others = needs or [frozenset([_ALWAYS])]
                 anchored = bool(_ANCHOR.search(_BREAK.sub("", text)))
-                pattern = _Pattern(
-                    len(self._patterns), text, rule, topic, self._groups.get(rule.id), tuple(others), anchored
-                )
+                group = self._groups.get(rule.id)
+                pattern = _Pattern(len(self._patterns), text, rule, topic, group, first, tuple(others), anchored)
                 self._patterns.append(pattern)
                 for number in first:
                     for where in (topic, None):
                         self._begun.setdefault(where, {}).setdefault(number, []).append(pattern)
-        self._automaton = BytesAhoCorasick([string.encode() for string in numbers])
+        self._strings = [string.encode() for string in numbers]
+        self._automaton = BytesAhoCorasick(self._strings)
 
     def topic(self, label: str) -> int:
         """The number of the topic that a label belongs to; -1 for all labels that belong to none."""
@@ -207,9 +213,18 @@ class Rulebook:
             findings = self._known[text, groups, topic] = self._find(scan, groups, topic)
         return findings
 
-    def find_in_part(self, part: str, findings: Findings) -> Findings:
-        """Look in a part of a text for what was found in the whole: the same as `find`, at a fraction of its cost."""
-        return self._run(part.encode("utf-8", "replace"), findings.again) if findings.again else _NOTHING
+    def find_in_part(self, part: str, findings: Findings) -> tuple[Hit, ...]:
+        """What `search` finds in a part of a text, at a fraction of its cost, from what `find` found in the whole."""
+        if not findings.again:
+            return ()
+        if not findings.clues:
+            strings = self._strings
+            for pattern in findings.again:
+                stand = () if _ALWAYS in pattern.first else tuple(strings[n] for n in pattern.first & findings.found)
+                findings.clues.append((pattern, stand))
+        data = part.encode("utf-8", "replace")
+        hits, _ = self._run(data, [p for p, stand in findings.clues if not stand or any(s in data for s in stand)])
+        return hits
 
     def check(self) -> None:
         """Compile everything now; raises RuleError for a pattern that RE2 refuses."""
@@ -245,9 +260,11 @@ class Rulebook:
             if (groups is None or pattern.group is None or pattern.group in groups)
             and not any(map(found.isdisjoint, pattern.others))
         }
-        return self._run(scan.data, [possible[number] for number in sorted(possible)])
+        hits, again = self._run(scan.data, [possible[number] for number in sorted(possible)])
+        return Findings(hits, tuple(again), found)
 
-    def _run(self, data: bytes, patterns: Iterable[_Pattern]) -> Findings:
+    def _run(self, data: bytes, patterns: Iterable[_Pattern]) -> tuple[tuple[Hit, ...], list[_Pattern]]:
+        """Match the patterns: the hits, and which patterns a part of the text may match."""
         again: list[_Pattern] = []
         hits: dict[str, tuple[Rule, int, int]] = {}
         for pattern in patterns:
@@ -266,7 +283,7 @@ class Rulebook:
             elif known[1] <= start:
                 continue
             hits[rule.id] = rule, start, end
-        return Findings(tuple(_hit(data, *hit) for hit in hits.values()), tuple(again))
+        return tuple(_hit(data, *hit) for hit in hits.values()), again
 
 
 def _hit(data: bytes, rule: Rule, start: int, end: int) -> Hit:

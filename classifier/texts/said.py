@@ -71,7 +71,7 @@ class Said:
         """The first hit of each of `labels` in a part of the text."""
         found: dict[str, Hit] = {}
         for topic in {self._book.topic(label): None for label in labels}:
-            for hit in self._book.find_in_part(part, self._search(topic)).hits:
+            for hit in self._book.find_in_part(part, self._search(topic)):
                 if hit.rule.label not in found and hit.rule.label in labels and self._believes(hit):
                     found[hit.rule.label] = hit
         return found
