@@ -13,11 +13,12 @@ from pathlib import Path
 from classifier.context import Context
 from classifier.fold import letters
 from classifier.mime import Message
+from classifier.reasons import Facts, explain
 from classifier.reports import mentions, returned, sender, ses
 from classifier.reports.model import Report
 from classifier.rulebook import Hit, Rulebook, load_rules
 from classifier.spelling import folded
-from classifier.verdict import Evidence
+from classifier.verdict import Evidence, Reason
 
 MAX_PROSE = 64 * 1024
 _TELLING_CHARS = 16 * 1024  # of prose: what a notice says stands at its head, before the recipients
@@ -26,6 +27,13 @@ _RULES = Path(__file__).parent.parent / "rules" / "reports" / "notices.toml"
 _SAYS = frozenset({"failed", "delayed", "delivered", "report", "strong"})
 # What spoils "delivered": a notice may tell of some who were reached and some who were not.
 _BUT = frozenset({"failed", "delayed", "stopped", "final"})
+# What is said of a mailbox or a domain, and only because of a message.
+_CAUSES = frozenset({Reason.BAD_MAILBOX, Reason.BAD_DOMAIN, Reason.MAILBOX_FULL, Reason.DISABLED, Reason.SUSPENDED})
+_CONDITION = re.compile(
+    r"\b(?:if|when|in case|wenn|falls|sollte|si|indien|jeśli|jeżeli|pokud|если|якщо|hvis)\b", re.IGNORECASE
+)
+_NAMED = 5  # people whose sentences are looked at
+_PLAIN = 0.9  # as sure as a general rule that agrees with nothing else
 _SENTENCE_ENDS = re.compile(r"[.!?]\s|\n[ \t]*\n")
 _FORWARDED_FROM = re.compile(
     r"^[ \t>*]{0,8}(?:from|von|de|da|van|från|fra|от|发件人|差出人)\*?\s?[:：]\s?(.{3,200})$",
@@ -113,10 +121,33 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
         return 0.85, False
     if sender.is_mailer_daemon(message) and "done" not in signals and mentions.find(prose, sender.parties(message)):
         return 0.75, False  # in a language that we do not know
+    if sender.is_system(message, context) and _says_why(message, prose):
+        return 0.75, False
     shown = returned.find(message, "") is not None or sender.null_path(message, context)
     if "failed" in signals and shown and "failed" in _signals(message.subject[:_SUBJECT_CHARS]):
         return 0.8, False
     return 0.0, False
+
+
+def _says_why(message: Message, prose: str) -> bool:
+    """Tell whether a sentence names somebody and a cause, as "the mailbox of lena@dest.example is full" does."""
+    if sender.is_letter(prose):
+        return False
+    for named in mentions.find(prose[:_TELLING_CHARS], sender.parties(message))[:_NAMED]:
+        begin, end = _sentence_around(prose, named.start, named.start)
+        if _CONDITION.search(prose, begin, end):
+            continue
+        finding = explain(Facts(diagnostic=prose[begin:end], action="failed"))
+        if finding.reason in _CAUSES and finding.confidence >= _PLAIN:
+            return True
+    return False
+
+
+def _sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where the sentence begins and ends that holds a piece of a text."""
+    begin = max((found.end() for found in _SENTENCE_ENDS.finditer(text, 0, start)), default=0)
+    behind = _SENTENCE_ENDS.search(text, end)
+    return begin, behind.start() if behind else len(text)
 
 
 def _stopped_by_filter(message: Message, context: Context, prose: str) -> bool:
@@ -168,9 +199,8 @@ def _said(text: str) -> tuple[Hit, ...]:
     promise = next((hit for hit in hits if hit.rule.label == "promise"), None)
     if promise is None:
         return hits
-    begin = max((end.end() for end in _SENTENCE_ENDS.finditer(text, 0, promise.start)), default=0)
-    behind = _SENTENCE_ENDS.search(text, promise.end)
-    return book().search(text[:begin] + (text[behind.start() :] if behind else ""))
+    begin, end = _sentence_around(text, promise.start, promise.end)
+    return book().search(text[:begin] + text[end:])
 
 
 def _may_be_notice(message: Message, context: Context) -> bool:

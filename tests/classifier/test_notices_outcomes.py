@@ -63,6 +63,18 @@ PEOPLE = {
         Regards
         Mike
     """,
+    "an automatic answer that names who helps": """
+        From: Postmaster <postmaster@dest.example>
+        Subject: Automatische Antwort
+
+        Diese Adresse wird nicht gelesen. Wenn Ihr Postfach voll ist, hilft Ihnen support@dest.example weiter.
+    """,
+    "an automatic answer about itself": """
+        From: Postmaster <postmaster@dest.example>
+        Subject: Re: your message
+
+        Thank you for your message. This address is no longer in use. For questions write to info@dest.example instead.
+    """,
     "a reader": """
         From: Lena <lena@dest.example>
         Subject: your newsletter
@@ -73,6 +85,6 @@ PEOPLE = {
 
 
 @pytest.mark.parametrize("text", PEOPLE.values(), ids=PEOPLE)
-def test_people_who_write_of_filters_send_no_reports(text: str) -> None:
+def test_who_writes_of_filters_and_mailboxes_sends_no_report(text: str) -> None:
     raw = "\n".join(line.strip() for line in text.strip().splitlines())
     assert classify(raw.encode()).kind not in (Kind.BOUNCE, Kind.DELAY, Kind.DELIVERED)
