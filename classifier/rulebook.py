@@ -16,7 +16,8 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import itemgetter
+from itertools import chain
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -97,19 +98,26 @@ _NOTHING = Findings(())
 
 
 class Scan:
-    """A text (lower case) that is searched for several topics: looked through once, when that is first needed."""
+    """A text (lower case) that is searched for several topics: looked through once, when that is first needed.
 
-    __slots__ = ("data", "found", "text")
+    Rules that belong to a group are left out unless the group is one of `groups` (None: none is left out). A scan
+    serves one book.
+    """
 
-    def __init__(self, text: str) -> None:
+    __slots__ = ("data", "found", "groups", "possible", "text")
+
+    def __init__(self, text: str, groups: frozenset[str] | None = None) -> None:
         self.text = text
+        self.groups = groups
         self.data = b""  # RE2 works on bytes: encoded once here, not once a pattern
         self.found: frozenset[int] | None = None  # the numbers of the book's strings that stand in it
+        self.possible: dict[int, list[_Pattern]] = {}  # by topic: the patterns whose required strings do
 
 
 _BREAK = re.compile(r"\(\?:\^\|\[ -/[^\]]*\]\)|\(\?:\[ -/[^\]]*\]\|\$\)")  # a word break (`spelling`) is no anchor
 _ANCHOR = re.compile(r"(?<!\[)(?<!\\)\^|(?<!\\)\$|\\[Az]")
 _string = itemgetter(0)
+_number = attrgetter("number")
 
 
 def load_rules(path: Path, label_key: str) -> list[Rule]:
@@ -161,8 +169,7 @@ class Rulebook:
         if len(set(ids)) != len(ids):
             raise RuleError(f"rule ids used twice: {sorted({i for i in ids if ids.count(i) > 1})}")
         self._patterns: list[_Pattern] = []
-        # By topic (None: all), by each string that they require first.
-        self._begun: dict[int | None, dict[int, list[_Pattern]]] = {}
+        self._begun: dict[int, list[_Pattern]] = {}  # by each string that they require first
         # Hits by text and groups: most refusals are the same few thousand sentences.
         self._known: dict[tuple[str, frozenset[str] | None, int | None], Findings] = {}
         # Most patterns never run in a process's life, and RE2 takes a quarter of a millisecond for each: on first use.
@@ -182,8 +189,7 @@ class Rulebook:
                 pattern = _Pattern(len(self._patterns), text, rule, topic, group, first, tuple(others), anchored)
                 self._patterns.append(pattern)
                 for number in first:
-                    for where in (topic, None):
-                        self._begun.setdefault(where, {}).setdefault(number, []).append(pattern)
+                    self._begun.setdefault(number, []).append(pattern)
         self._strings = [string.encode() for string in numbers]
         self._automaton = BytesAhoCorasick(self._strings)
 
@@ -193,24 +199,22 @@ class Rulebook:
 
     def search(self, text: str, groups: frozenset[str] | None = None) -> tuple[Hit, ...]:
         """All rules found in `text` (lower case), in the order of the book; see `find`."""
-        return self.find(Scan(text), groups).hits
+        return self.find(Scan(text, groups)).hits
 
-    def find(self, scan: Scan, groups: frozenset[str] | None = None, topic: int | None = None) -> Findings:
-        """Look for all rules in a text, or those of a topic. A scan serves one book only.
+    def find(self, scan: Scan, topic: int | None = None) -> Findings:
+        """Look for all rules in a text, or those of a topic.
 
-        Rules that belong to a group are left out unless the group is one of `groups` (None: none is left out).
         Raises RuleError where a pattern is needed that RE2 refuses (`check` finds those before).
         """
-        text = scan.text
-        if not text or not self._patterns:
+        if not scan.text or not self._patterns:
             return _NOTHING
-        if len(text) > _REMEMBERED_LENGTH:
-            return self._find(scan, groups, topic)
-        findings = self._known.get((text, groups, topic))
+        if len(scan.text) > _REMEMBERED_LENGTH:
+            return self._find(scan, topic)
+        findings = self._known.get((scan.text, scan.groups, topic))
         if findings is None:
             if len(self._known) >= _REMEMBERED:
                 self._known = {}
-            findings = self._known[text, groups, topic] = self._find(scan, groups, topic)
+            findings = self._known[scan.text, scan.groups, topic] = self._find(scan, topic)
         return findings
 
     def find_in_part(self, part: str, findings: Findings) -> tuple[Hit, ...]:
@@ -246,22 +250,28 @@ class Rulebook:
         """Drop what is remembered of texts searched before (for measuring)."""
         self._known = {}
 
-    def _find(self, scan: Scan, groups: frozenset[str] | None, topic: int | None) -> Findings:
+    def _find(self, scan: Scan, topic: int | None) -> Findings:
         found = scan.found
         if found is None:
-            scan.data = scan.text.encode("utf-8", "replace")
-            matches = self._automaton.find_matches_as_indexes(scan.data, overlapping=True)
-            found = scan.found = frozenset([_ALWAYS, *map(_string, matches)])
-        begun = self._begun.get(topic, {})
-        possible = {
-            pattern.number: pattern
-            for string in begun.keys() & found
-            for pattern in begun[string]
-            if (groups is None or pattern.group is None or pattern.group in groups)
-            and not any(map(found.isdisjoint, pattern.others))
-        }
-        hits, again = self._run(scan.data, [possible[number] for number in sorted(possible)])
+            found = self._look(scan)
+        patterns = scan.possible.get(topic, ()) if topic is not None else chain.from_iterable(scan.possible.values())
+        hits, again = self._run(scan.data, sorted(patterns, key=_number))
         return Findings(hits, tuple(again), found)
+
+    def _look(self, scan: Scan) -> frozenset[int]:
+        """Note which strings stand in the text, and which patterns can match it."""
+        scan.data = scan.text.encode("utf-8", "replace")
+        matches = self._automaton.find_matches_as_indexes(scan.data, overlapping=True)
+        scan.found = found = frozenset([_ALWAYS, *map(_string, matches)])
+        groups, seen = scan.groups, set()
+        for string in self._begun.keys() & found:
+            for pattern in self._begun[string]:
+                if groups is not None and pattern.group is not None and pattern.group not in groups:
+                    continue
+                if pattern.number not in seen and not any(map(found.isdisjoint, pattern.others)):
+                    seen.add(pattern.number)
+                    scan.possible.setdefault(pattern.topic, []).append(pattern)
+        return found
 
     def _run(self, data: bytes, patterns: Iterable[_Pattern]) -> tuple[tuple[Hit, ...], list[_Pattern]]:
         """Match the patterns: the hits, and which patterns a part of the text may match."""

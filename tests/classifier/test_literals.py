@@ -108,9 +108,7 @@ def test_re2_takes_every_rule(rulebook: Rulebook) -> None:
 def test_topics_are_found_apart_and_together() -> None:
     rules = [Rule(f"r.{name}", name, (name,), "", "") for name in ("spam", "eggs", "ham")]
     rulebook = Rulebook(rules, topics=[frozenset({"spam", "ham"})])
-    found = [
-        [h.rule.id for h in rulebook.find(Scan("ham, spam and eggs"), None, topic).hits] for topic in (0, -1, None)
-    ]
+    found = [[h.rule.id for h in rulebook.find(Scan("ham, spam and eggs"), topic).hits] for topic in (0, -1, None)]
     assert found == [["r.spam", "r.ham"], ["r.eggs"], ["r.spam", "r.eggs", "r.ham"]]
 
 
