@@ -65,7 +65,8 @@ _BARE_USER = re.compile(
 _UNDERSCORED = re.compile(r"(?:\b[245]\d\d|[245]\.\d\.\d{1,3}|said:|_does_not_like)_\S*_")
 # Where some were reached and some were not, each one's own text says so, or Sendmail's heading above it.
 _DONE = re.compile(
-    r"\b2\d\d[ -]2\.\d\.\d|\bdelivery via \S+ 2\d\d |\(?(?:successfully delivered|relayed) to\b|: delivered to (?:mailbox|maildir|command|file)\b",
+    r"\b2\d\d[ -]2\.\d\.\d|\bdelivery via \S+ 2\d\d |\(?(?:successfully delivered|relayed) to\b|"
+    r": delivered to (?:mailbox|maildir|command|file)\b",
     re.IGNORECASE,
 )
 _REFUSED = re.compile(r"\b[45]\d\d[ -]#?[45]\.\d|\b[45][0-5]\d [A-Za-z<]")
