@@ -48,6 +48,7 @@ _SUBJECT_MARKS = re2.compile(
     r"\badv\s?:|\(광고\)|\[광고\]|【廣告】|\$\$|!{2,}|\b\d{1,3} ?% off\b|\bfree\b.*!|\s{4,}\S*\d\S*$|\s{4,}\S+$|"
     r"[a-z]\s?#\s?\d{3,}[a-z]?$|[a-z?!.]{3,}\s?\d{4,}$|(?:newsletter|digest|enews|announcements?)\b.*\d|v[1i]agra|\[[a-z]{5}\]$"
 )
+_LINK = re.compile(r"https?:\W{1,3}[\w.-]{4,60}|\bwww\.[\w.-]{4,60}")
 _TITLE_OF_ANSWER = re.compile(f"^{REPLIES}")
 _MANY = 5
 
@@ -137,7 +138,9 @@ def _made(reading: Reading) -> Iterator[tuple[int, Evidence]]:
 
 
 def _told(reading: Reading) -> Iterator[tuple[int, Evidence]]:
-    """What programs tell their customers, and that nobody shall answer."""
+    """Under a title of its own: links, what programs tell their customers, and that nobody shall answer."""
+    if reading.found(*_ADVERTISED) and not reading.personal and (link := _linked(reading)):
+        yield 1, Evidence("bulk.link", "", -1, link)
     unanswered = reading.found("auto", "unmonitored")[:1]
     for evidence in reading.found("ad.notice")[:1] if unanswered or not reading.personal else ():
         yield 2, evidence
@@ -151,6 +154,13 @@ def _told(reading: Reading) -> Iterator[tuple[int, Evidence]]:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "replace")
+
+
+def _linked(reading: Reading) -> str:
+    """The first link; "" where one leads to a site of ours: people write of that as well."""
+    links = _LINK.findall(reading.text)
+    ours = {".".join(target.rpartition("@")[2].lower().split(".")[-2:]) for target in reading.traits.targets}
+    return "" if not links or any(site in link for link in links for site in ours) else links[0]
 
 
 def _addressed(reading: Reading) -> str:

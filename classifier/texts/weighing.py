@@ -16,9 +16,10 @@ Signs are weighed, because none alone is enough where programs say nothing of th
     a short statement to an address with a token                        1
     sent to many, and no notice                                        -2
 
-What only people do speaks against it: answering, ordering, wanting our mail, length. Each takes three, but one where
-programs alone know the address. Three things end it, whatever was counted, where no program says that it answers:
-it asks something of us, it says more than a notice, it is no answer.
+What only people do speaks against it: answering, ordering, wanting our mail, length. Each takes three; but beside a
+notice one by a null path, and one or two at the return path, unless it is said to us. Whatever was counted, some things
+end it where no header field says otherwise: it asks something of us, it tells of an automatic answer or of somebody
+else, it says more than a notice, it answers nothing of ours.
 """
 
 from __future__ import annotations

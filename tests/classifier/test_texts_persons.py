@@ -27,5 +27,21 @@ def test_a_person_stays_a_person(person: dict[str, Any]) -> None:
     assert classify(raw).kind is Kind.HUMAN
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Your free shipping code doesn't take. I click here https://shop.example/c/free and it says expired though your "
+        "mail says limited time until Sunday. I'd like to be done.",
+        "The 20% off banner goes to https://shop.example/sale-old which is blank. Click here to see what I saw: "
+        "https://pics.example/8812. Thought somebody should know before the weekend.",
+        "Der Rabatt von 20 % wird unter https://shop.example/kasse nicht abgezogen. Ich habe dreimal auf hier klicken "
+        "geklickt. Die Laterne kostet so 49 Euro statt 39.",
+        "I run a small gift shop in Ludlow, www.ludlowlanterns.example. Please send me your wholesale prices.",
+    ],
+)
+def test_whoever_writes_of_our_offers_sends_no_advertisement(text: str) -> None:
+    assert classify(letter(text, to=ADDRESSES["service"], subject="Your offer")).kind is Kind.HUMAN
+
+
 def test_persons_of_many_languages() -> None:
     assert len({person["language"] for person in PERSONS}) >= 12
