@@ -30,12 +30,9 @@ def test_a_person_stays_a_person(person: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Your free shipping code doesn't take. I click here https://shop.example/c/free and it says expired though your "
-        "mail says limited time until Sunday. I'd like to be done.",
-        "The 20% off banner goes to https://shop.example/sale-old which is blank. Click here to see what I saw: "
-        "https://pics.example/8812. Thought somebody should know before the weekend.",
-        "Der Rabatt von 20 % wird unter https://shop.example/kasse nicht abgezogen. Ich habe dreimal auf hier klicken "
-        "geklickt. Die Laterne kostet so 49 Euro statt 39.",
+        "Your free shipping code fails. I click here https://shop.example/c and it says expired. I'd like to be done.",
+        "The 20% off banner goes to https://shop.example/sale which is blank. Click here: https://pics.example/8812.",
+        "Der Rabatt von 20 % wird unter https://shop.example/k nicht abgezogen, trotz hier klicken. Jetzt 49 statt 39.",
         "I run a small gift shop in Ludlow, www.ludlowlanterns.example. Please send me your wholesale prices.",
     ],
 )
