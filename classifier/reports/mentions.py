@@ -25,7 +25,7 @@ _OTHERS = (
     r"mail from|from|sender|sent by|reply-to|return-path|envelope-from",
     r"contact|help|please(?: (?:try|use|contact))?|(?:has )?moved to|new (?:e-?mail )?address(?: is)?",
     r"original address|original recipient|(?:generated|expanded|forwarded|redirected) from",
-    r"message-?id|in-reply-to|references|queue-?id",
+    r"message-?id|message identifier|identificativo messaggio|in-reply-to|references|queue-?id",
     r"absender|von:|expéditeur|de:|remitente|отправитель|письмо|差出人",
 )
 # What stands before the address of whom it is about.

@@ -34,7 +34,12 @@ _CONDITION = re.compile(
 )
 _NAMED = 5  # people whose sentences are looked at
 _PLAIN = 0.9  # as sure as a general rule that agrees with nothing else
-_SENTENCE_ENDS = re.compile(r"[.!?]\s|\n[ \t]*\n")
+_SENTENCE_ENDS = re.compile(r"[.!?。](?=\s|[^\x00-\x7f])|\n[ \t]*\n")
+# Certified mail's own receipts, by X-Ricevuta (RFC 6109 section 3): what became of the message.
+_RECEIPTS = {
+    "avvenuta-consegna": "delivered", "errore-consegna": "failed", "non-accettazione": "failed",
+    "preavviso-errore-consegna": "delayed", "rilevazione-virus": "failed",
+}  # fmt: skip
 _FORWARDED_FROM = re.compile(
     r"^[ \t>*]{0,8}(?:from|von|de|da|van|från|fra|от|发件人|差出人)\*?\s?[:：]\s?(.{3,200})$",
     re.IGNORECASE | re.MULTILINE,
@@ -91,8 +96,13 @@ def _declared(message: Message) -> bool:
     return (
         "x-failed-recipients" in message.headers
         or "x-ms-exchange-message-is-ndr" in message.headers
+        or _receipt(message) is not None
         or "delivery-status" in message.root.params.get("report-type", "").lower()
     )
+
+
+def _receipt(message: Message) -> str | None:
+    return _RECEIPTS.get((message.headers.get("x-ricevuta") or "").strip().lower())
 
 
 def _judge(message: Message, context: Context, prose: str, signals: set[str]) -> tuple[float, bool]:
@@ -182,6 +192,8 @@ def _about_nobody(message: Message, prose: str) -> bool:
 
 def _action(message: Message, signals: set[str]) -> str:
     """What became of the message, in the words of RFC 3464 section 2.3.3."""
+    if receipt := _receipt(message):
+        return receipt
     if ("delivered" in signals or ("done" in signals and sender.is_exchange(message))) and not signals & _BUT:
         return "delivered"
     said = _signals(message.subject[:_SUBJECT_CHARS])

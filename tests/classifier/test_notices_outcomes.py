@@ -97,6 +97,23 @@ def test_each_recipients_own_outcome(text: str, actions: dict[str, str]) -> None
     assert {person.address: person.action for person in verdict.recipients} == actions
 
 
+@pytest.mark.parametrize(
+    ("receipt", "text", "kind"),
+    [
+        ("avvenuta-consegna", "indirizzato a {to} è stato consegnato nella casella di destinazione.", Kind.DELIVERED),
+        ("errore-consegna", "destinato all'utente {to} è stato rifiutato: indirizzo non valido.", Kind.BOUNCE),
+        ("preavviso-errore-consegna", "per {to} non è stato consegnato nelle prime dodici ore.", Kind.DELAY),
+    ],
+)
+def test_receipts_of_certified_mail(receipt: str, text: str, kind: Kind) -> None:
+    raw = "From: posta-certificata@pec.example\nTo: sender@shop.example\nSubject: PEC: News\n"
+    raw += f"X-Ricevuta: {receipt}\nContent-Type: text/plain; charset=utf-8\n\nIl messaggio "
+    raw += text.format(to='"lena@dest.example"') + "\n\nIdentificativo messaggio: opec1.20261116.1@pec.example\n"
+    verdict = classify(raw.encode())
+    assert verdict.kind is kind
+    assert [person.address for person in verdict.recipients] == ["lena@dest.example"]
+
+
 PEOPLE = {
     "of a filter's maker": """
         From: Tom Baker <tom@sophos.example>
