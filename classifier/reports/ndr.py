@@ -32,7 +32,6 @@ _CAUSES = frozenset({Reason.BAD_MAILBOX, Reason.BAD_DOMAIN, Reason.MAILBOX_FULL,
 _CONDITION = re.compile(
     r"\b(?:if|when|in case|wenn|falls|sollte|si|indien|jeśli|jeżeli|pokud|если|якщо|hvis)\b", re.IGNORECASE
 )
-_NAMED = 5  # people whose sentences are looked at
 _PLAIN = 0.9  # as sure as a general rule that agrees with nothing else
 _SENTENCE_ENDS = re.compile(r"[.!?。](?=\s|[^\x00-\x7f])|\n[ \t]*\n")
 # Certified mail's own receipts, by X-Ricevuta (RFC 6109 section 3): what became of the message.
@@ -141,16 +140,14 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
 
 def _says_why(message: Message, prose: str) -> bool:
     """Tell whether a sentence names somebody and a cause, as "the mailbox of lena@dest.example is full" does."""
-    if sender.is_letter(prose):
+    named = mentions.find(prose[:_TELLING_CHARS], sender.parties(message))
+    if len({mention.address.lower() for mention in named}) != 1 or sender.greets_or_asks(prose):
         return False
-    for named in mentions.find(prose[:_TELLING_CHARS], sender.parties(message))[:_NAMED]:
-        begin, end = _sentence_around(prose, named.start, named.start)
-        if _CONDITION.search(prose, begin, end):
-            continue
-        finding = explain(Facts(diagnostic=prose[begin:end], action="failed"))
-        if finding.reason in _CAUSES and finding.confidence >= _PLAIN:
-            return True
-    return False
+    begin, end = _sentence_around(prose, named[0].start, named[0].start)
+    if _CONDITION.search(prose, begin, end):
+        return False
+    finding = explain(Facts(diagnostic=prose[begin:end], action="failed"))
+    return finding.reason in _CAUSES and finding.confidence >= _PLAIN
 
 
 def _sentence_around(text: str, start: int, end: int) -> tuple[int, int]:

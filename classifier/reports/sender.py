@@ -102,6 +102,12 @@ def is_letter(prose: str) -> bool:
     return bool(_GREETS.search(prose[:4000]) and _CLOSES.search(prose[:4000]))
 
 
+def greets_or_asks(prose: str) -> bool:
+    """Tell whether a text has anything of a letter: a greeting, a closing, a request."""
+    said = prose[:4000]
+    return bool(_GREETS.search(said) or _CLOSES.search(said) or _ASKS.search(said))
+
+
 def is_list_manager(message: Message) -> bool:
     """Tell whether a mailing list's manager signs this: its header fields, or the address of an owner or a robot."""
     if any(name in message.headers for name in _LIST_MANAGER_FIELDS):

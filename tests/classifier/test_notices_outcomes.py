@@ -160,6 +160,12 @@ PEOPLE = {
 
         Thank you for your message. This address is no longer in use. For questions write to info@dest.example instead.
     """,
+    "an administrator of a mailbox": """
+        From: System Administrator <administrator@dest.example>
+        Subject: lena@dest.example
+
+        Hi, the mailbox lena@dest.example has been closed, she left. Please write to ben@dest.example. Thanks, Kim
+    """,
     "a reader": """
         From: Lena <lena@dest.example>
         Subject: your newsletter
