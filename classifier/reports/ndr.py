@@ -109,7 +109,7 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
     if _declared(message):
         return 0.97, False
     if "strong" not in signals and sender.is_personal(
-        message, prose, context, about_nobody=_about_nobody(message, prose)
+        message, prose, context, returns_nothing=returned.find(message, "") is None
     ):
         return 0.0, False
     if sender.is_system(message, context) and signals & _SAYS:

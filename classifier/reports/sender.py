@@ -124,12 +124,12 @@ def writes_above(message: Message, context: Context) -> bool:
     return bool(_ASKS.search(said) or _GREETS.search(said)) or len(_WORD.findall(said)) > _FEW_WORDS
 
 
-def is_personal(message: Message, prose: str, context: Context, *, about_nobody: bool) -> bool:
+def is_personal(message: Message, prose: str, context: Context, *, returns_nothing: bool) -> bool:
     """Tell whether a person speaks where a postmaster's or an administrator's name stands in From.
 
-    `prose` is what stands above a returned copy, `about_nobody` tells that it names no address and nothing is
-    returned. Programs greet too ("Hi. This is the qmail-send program"), and some ask; none answers (`Re:`), none
-    greets or signs and asks a question, and none greets and signs a notice about nobody.
+    `prose` is what stands above a returned copy, `returns_nothing` tells that there is none. Programs greet too ("Hi.
+    This is the qmail-send program"), and some ask; none answers (`Re:`), none greets or signs and asks a question, and
+    none greets and signs where it comes under no null path and returns nothing.
     """
     submitted = (message.headers.get("auto-submitted") or "no").lower()
     local = message.from_address.partition("@")[0].lower()
@@ -139,7 +139,7 @@ def is_personal(message: Message, prose: str, context: Context, *, about_nobody:
         return True
     said = prose[:4000]
     greets, closes = _GREETS.search(said), _CLOSES.search(said)
-    return bool((_QUESTION.search(said) and (greets or closes)) or (about_nobody and greets and closes))
+    return bool((_QUESTION.search(said) and (greets or closes)) or (returns_nothing and greets and closes))
 
 
 def null_path(message: Message, context: Context) -> bool:

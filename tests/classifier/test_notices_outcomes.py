@@ -160,6 +160,17 @@ PEOPLE = {
 
         Thank you for your message. This address is no longer in use. For questions write to info@dest.example instead.
     """,
+    "a postmaster of a mailbox": """
+        From: Postmaster <postmaster@dest.example>
+        Subject: mailbox of Lena
+
+        Hello,
+
+        you asked why lena@dest.example does not answer: her mailbox is full. I told her to clean up.
+
+        Best regards
+        Jan
+    """,
     "an administrator of a mailbox": """
         From: System Administrator <administrator@dest.example>
         Subject: lena@dest.example
