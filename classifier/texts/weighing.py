@@ -169,7 +169,7 @@ class _Scales:
         more = points < _PLENTY and not (self.unseen or by_header or says_so or covered)
         if not (by_header or self.titled_auto) and notice.others > max(_FEW_OTHERS, notice.parts):
             more = True
-        if self.unseen and not (by_header or self.title or says_so or notice.contact or self._alone):
+        if self.unseen and not (by_header or self.title or says_so or notice.contact):
             said = reading.says.among(NOTICES)
             if said == {"absence3"} and not reading.says.among(_ANSWERING):
                 return "it tells of somebody else"
@@ -199,7 +199,7 @@ class _Scales:
     @property
     def _alone(self) -> bool:
         """Nobody but a program knows the address; what it says is a notice, if only in words that no rule has."""
-        return self.reading.traits.to_token and _plain_statement(self.reading)
+        return self.reading.traits.to_token and self._fits and _plain_statement(self.reading)
 
     @property
     def _fits(self) -> bool:
