@@ -169,11 +169,13 @@ class _Scales:
         more = points < _PLENTY and not (self.unseen or by_header or says_so or covered)
         if not (by_header or self.titled_auto) and notice.others > max(_FEW_OTHERS, notice.parts):
             more = True
+        elif not (notice.stated or by_header or says_so or self.unseen) and notice.others >= notice.parts:
+            more = True
         if self.unseen and not (by_header or self.title or says_so or notice.contact):
             said = reading.says.among(NOTICES)
             if said == {"absence3"} and not reading.says.among(_ANSWERING):
                 return "it tells of somebody else"
-            if notice.others >= notice.parts + notice.leads or (said <= _ABSENCES and not notice.asides + notice.only):
+            if notice.others >= notice.parts or (said <= _ABSENCES and not notice.asides + notice.only):
                 more = True
         return "it says more than a notice" if more else ""
 
