@@ -166,17 +166,17 @@ class _Scales:
         """Name what it says beside a notice; "" where it says no more."""
         reading, notice = self.reading, self.notice
         covered = notice.covers(self.title and reading.new_title)
+        as_much = notice.others >= notice.parts
         more = points < _PLENTY and not (self.unseen or by_header or says_so or covered)
-        if not (by_header or self.titled_auto) and notice.others > max(_FEW_OTHERS, notice.parts):
-            more = True
-        elif not (notice.stated or by_header or says_so or self.unseen) and notice.others >= notice.parts:
-            more = True
-        if self.unseen and not (by_header or self.title or says_so or notice.contact):
+        if not (by_header or self.titled_auto):
+            more = more or notice.others > max(_FEW_OTHERS, notice.parts)
+        if not (by_header or says_so or self.unseen or notice.stated):
+            more = more or as_much
+        if self.unseen and not (by_header or says_so or self.title or notice.contact):
             said = reading.says.among(NOTICES)
             if said == {"absence3"} and not reading.says.among(_ANSWERING):
                 return "it tells of somebody else"
-            if notice.others >= notice.parts or (said <= _ABSENCES and not notice.asides + notice.only):
-                more = True
+            more = more or as_much or (said <= _ABSENCES and not (notice.asides or notice.only))
         return "it says more than a notice" if more else ""
 
     def _asides(self) -> int:
