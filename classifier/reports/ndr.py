@@ -159,11 +159,10 @@ def _sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _stopped_by_filter(message: Message, context: Context, prose: str) -> bool:
     """Tell whether a content filter speaks, no postmaster who writes a letter: by its own name it names somebody."""
-    if sender.null_path(message, context):
-        return True
-    if sender.is_letter(prose):
+    if sender.is_letter(prose) and not sender.null_path(message, context):
         return False
-    return sender.is_system(message, context) or (sender.is_filter(message) and not _about_nobody(message, prose))
+    named = (sender.is_filter(message) or sender.null_path(message, context)) and not _about_nobody(message, prose)
+    return named or sender.is_system(message, context)
 
 
 def _first_about_list(prose: str) -> str:

@@ -177,6 +177,22 @@ PEOPLE = {
 
         Hi, the mailbox lena@dest.example has been closed, she left. Please write to ben@dest.example. Thanks, Kim
     """,
+    "an office that a virus closed": """
+        Return-Path: <>
+        From: Office <office@dest.example>
+        Subject: Thank you for your message
+
+        Because a virus was found at our school we are closed until Monday. Please write to ben@dest.example.
+    """,
+    "an absent person with a scanner": """
+        Return-Path: <>
+        From: Lena Meier <lena@dest.example>
+        Subject: Out of office
+
+        I am away until Monday. For urgent matters write to ben@dest.example.
+
+        No virus found in this message. Checked by AVG.
+    """,
     "a reader": """
         From: Lena <lena@dest.example>
         Subject: your newsletter
