@@ -139,13 +139,13 @@ def _made(reading: Reading) -> Iterator[tuple[int, Evidence]]:
 
 def _told(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     """Under a title of its own: links, what programs tell their customers, and that nobody shall answer."""
-    if reading.found(*_ADVERTISED) and not reading.personal and (link := _linked(reading)):
+    if (link := _linked(reading)) and reading.found(*_ADVERTISED) and not reading.personal:
         yield 1, Evidence("bulk.link", "", -1, link)
-    unanswered = reading.found("auto", "unmonitored")[:1]
-    for evidence in reading.found("ad.notice")[:1] if unanswered or not reading.personal else ():
-        yield 2, evidence
-    for evidence in unanswered:
-        yield 1, evidence
+    told, unanswered = reading.found("ad.notice")[:1], reading.found("auto", "unmonitored")[:1]
+    if told and (unanswered or not reading.personal):
+        yield 2, told[0]
+    if unanswered:
+        yield 1, unanswered[0]
     local = reading.message.from_address.partition("@")[0]
     passed_on = "reply-to" in reading.message.headers or _addressed(reading)  # by a forum's or a form's program
     if _ROBOT.match(local) and not passed_on and not reading.asks and not reading.personal:

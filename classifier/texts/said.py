@@ -17,7 +17,7 @@ TOPICS = (
         "passed_on",
     }),
     frozenset({"until", "instead", "promise", "support", "offline", "aside"}),
-    frozenset({"person", "business", "plans"}),
+    frozenset({"person", "business", "plans", "reported", "kin"}),
     frozenset({"our_letter", "goods", "stays", "about_mail", "our_mail", "grumble", "legal"}),
 )  # fmt: skip
 
