@@ -6,7 +6,7 @@ import re
 
 from classifier.texts import automatic, bulk, optout, people
 from classifier.texts.book import book
-from classifier.texts.notice import CONTACT, SENTENCE
+from classifier.texts.notice import CONTACT, NOTICES, SENTENCE
 from classifier.texts.reading import QUESTION_MARKS, Judgement, Reading
 from classifier.texts.weighing import TITLES
 from classifier.verdict import Evidence, Kind
@@ -86,7 +86,9 @@ def _asked(reading: Reading) -> bool:
         return False
     if "stays" in reading.says or ("goods" in reading.says and not _about_our_mail(reading)):
         return False
-    by_program = reading.traits.to_return_path or reading.traits.null_path or "auto" in reading.says
+    facts = reading.traits
+    # "She has left, please remove her" is a program's; a wish with no notice beside it is its writer's.
+    by_program = facts.null_path or "auto" in reading.says or (facts.to_return_path and reading.says.among(NOTICES))
     if by_program and automatic.likely(reading):
         return False
     return "footer" not in reading.says and not _instructs(reading) and not bulk.sure(reading)
