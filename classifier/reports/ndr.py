@@ -158,11 +158,12 @@ def _sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _stopped_by_filter(message: Message, context: Context, prose: str) -> bool:
-    """Tell whether a content filter speaks, no postmaster who writes a letter: by its own name it names somebody."""
-    if sender.is_letter(prose) and not sender.null_path(message, context):
-        return False
-    named = (sender.is_filter(message) or sender.null_path(message, context)) and not _about_nobody(message, prose)
-    return named or sender.is_system(message, context)
+    """Tell whether a content filter speaks: no postmaster who writes a letter, and nobody at a filter's maker."""
+    if sender.null_path(message, context):
+        return sender.is_system(message, context) or not _about_nobody(message, prose)
+    if sender.is_system(message, context):
+        return not sender.is_letter(prose)
+    return sender.is_filter(message) and not sender.greets_or_asks(prose) and not _about_nobody(message, prose)
 
 
 def _first_about_list(prose: str) -> str:

@@ -25,8 +25,8 @@ _FILTERS = (
     r"messagelabs|email security\.cloud|symantec|trend ?micro|scanmail|imss|imsva|interscan|mimecast|proofpoint",
     r"mailmarshal|trustwave|clearswift|mimesweeper|mailsweeper|sophos|astaro|fortimail|fortinet|barracuda|ironport",
     r"gfi ?mail|mailessentials|mailsecurity|spamtitan|hornetsecurity|antispameurope|spamexperts|mailcleaner|libraesva",
-    r"mailscanner|amavis|webshield|kaspersky|forcepoint|websense|mailcontrol|icewarp|kerio|mdaemon|retarus|eleven|vade",
-    r"avira|antivir|dr\.?web|\beset\b|clamav|f-secure|bitdefender|nospamproxy|reddoxx|seppmail|spamsniper|vir(?:en|us)schutz",
+    r"mailscanner|amavis|webshield|kaspersky|forcepoint|websense|mailcontrol|icewarp|kerio|mdaemon|vade ?secure",
+    r"avira|antivir|retarus|dr\.?web|\beset\b|clamav|f-secure|bitdefender|nospamproxy|reddoxx|seppmail|vir(?:en|us)schutz",
     r"anti-?virus|anti-?spam|virus ?(?:scan|wall|filter)|content[ -]?(?:filter|control)|(?:e-?)?mail[ -]?security",
 )
 _FILTER = re.compile("|".join(_FILTERS), re.IGNORECASE)

@@ -137,6 +137,12 @@ PEOPLE = {
         Kind regards
         Jan
     """,
+    "support of a filter's maker": """
+        From: Symantec Support <case@symantec.example>
+        Subject: [Case 123] Your message to sales
+
+        Hi Anna, your message to sales@symantec.example was blocked because it contained a ZIP file. Please upload it.
+    """,
     "a salesman": """
         From: Barracuda Sales <sales@barracuda.example>
         Subject: Stop viruses in email
