@@ -1,9 +1,4 @@
-"""The rule engine: phrases as data (TOML), all looked for in one linear pass over a text.
-
-A rule file holds `[[rule]]` tables: `id` (stable, dotted), a label (what the rule says, e.g. `reason`), `patterns`
-(RE2 syntax, matched anywhere), an `example` that must match and a `counter_example` that must not, and optionally
-`unless` (patterns that withdraw the rule), `rank` (0..100, higher is more specific) and whatever else the reader of
-the book understands (kept in `attributes`). A `[words]` table names alternatives that patterns use as `<name>`.
+"""The rule engine: all rules of a book are looked for in one linear pass over a text.
 
 The strings that patterns require (`literals`) go into one Aho-Corasick automaton: a pass over the text tells which
 few patterns can match at all, and only those are run. RE2 has no backtracking, so no text and no rule can take more
@@ -13,44 +8,23 @@ than linear time. Texts must be lower-cased by the caller; patterns are written 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter, itemgetter
-from pathlib import Path
 from typing import Any
 
 import re2
 from ahocorasick_rs import BytesAhoCorasick
 
 from classifier.literals import alternatives, required
+from classifier.rule import Rule, RuleError
 
-DEFAULT_RANK = 50
 _OPTIONS = re2.Options()
 _OPTIONS.never_capture = True
-_OWN_KEYS = frozenset({"id", "patterns", "unless", "rank", "example", "counter_example"})
 # Hits of so many short texts are remembered, then forgotten all at once (2 MB a book at most).
 _REMEMBERED, _REMEMBERED_LENGTH = 4096, 400
 _ALWAYS = -1  # the requirement of those that require nothing
-
-
-class RuleError(ValueError):
-    """A rule file that cannot be used; the message names the file and the rule."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule as written. `label` is what it concludes; `attributes` holds the keys that the engine ignores."""
-
-    id: str
-    label: str
-    patterns: tuple[str, ...]
-    example: str
-    counter_example: str
-    unless: tuple[str, ...] = ()
-    rank: int = DEFAULT_RANK
-    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,37 +92,6 @@ _BREAK = re.compile(r"\(\?:\^\|\[ -/[^\]]*\]\)|\(\?:\[ -/[^\]]*\]\|\$\)")  # a w
 _ANCHOR = re.compile(r"(?<!\[)(?<!\\)\^|(?<!\\)\$|\\[Az]")
 _string = itemgetter(0)
 _number = attrgetter("number")
-
-
-def load_rules(path: Path, label_key: str) -> list[Rule]:
-    """Read the `[[rule]]` tables of one file; raises RuleError for a table that lacks or mistypes a key."""
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
-    words = {f"<{name}>": f"(?:{alternatives})" for name, alternatives in content.get("words", {}).items()}
-    rules = []
-    for table in content.get("rule", []):
-        where = f"{path.name}: rule {table.get('id', '?')}"
-        missing = {"id", label_key, "patterns", "example", "counter_example"} - table.keys()
-        if missing:
-            raise RuleError(f"{where}: missing {', '.join(sorted(missing))}")
-        rules.append(
-            Rule(
-                id=table["id"],
-                label=table[label_key],
-                patterns=tuple(_spell_out(p, words) for p in table["patterns"]),
-                example=table["example"],
-                counter_example=table["counter_example"],
-                unless=tuple(_spell_out(p, words) for p in table.get("unless", ())),
-                rank=table.get("rank", DEFAULT_RANK),
-                attributes={k: v for k, v in table.items() if k not in _OWN_KEYS and k != label_key},
-            )
-        )
-    return rules
-
-
-def _spell_out(pattern: str, words: Mapping[str, str]) -> str:
-    for name, meaning in words.items():
-        pattern = pattern.replace(name, meaning)
-    return pattern
 
 
 class Rulebook:

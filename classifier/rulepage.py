@@ -7,7 +7,7 @@ from pathlib import Path
 
 from classifier.reasons.book import RULES as REASON_RULES
 from classifier.reasons.book import Book, load_book
-from classifier.rulebook import Rule, load_rules
+from classifier.rule import Rule, load_rules
 from classifier.verdict import REASONS, Reason
 
 PAGE = Path(__file__).parent.parent / "docs" / "rules.md"

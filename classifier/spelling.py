@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 
 from classifier.fold import letters
-from classifier.rulebook import Rule
+from classifier.rule import Rule
 
 GAP = "[^!?]{0,40}"  # full stops stay in: dates have them
 NEAR = " (?:[^ .,;!?]{1,20} ){0,2}"

@@ -18,7 +18,8 @@ from typing import Any
 
 import re2
 
-from classifier.rulebook import Hit, Rule, Rulebook, RuleError, load_rules
+from classifier.rule import Rule, RuleError, load_rules
+from classifier.rulebook import Hit, Rulebook
 from classifier.spelling import folded
 from classifier.verdict import Reason
 

@@ -15,7 +15,8 @@ from classifier.fold import letters
 from classifier.mime import Headers, Message
 from classifier.reports import sender
 from classifier.reports.model import Report
-from classifier.rulebook import Rulebook, load_rules
+from classifier.rule import load_rules
+from classifier.rulebook import Rulebook
 from classifier.spelling import folded
 from classifier.verdict import Evidence
 

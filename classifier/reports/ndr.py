@@ -16,7 +16,8 @@ from classifier.mime import Message
 from classifier.reasons import Facts, explain
 from classifier.reports import mentions, returned, sender, ses
 from classifier.reports.model import Report
-from classifier.rulebook import Hit, Rulebook, load_rules
+from classifier.rule import load_rules
+from classifier.rulebook import Hit, Rulebook
 from classifier.spelling import folded
 from classifier.verdict import Evidence, Reason
 

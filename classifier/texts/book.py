@@ -20,7 +20,8 @@ from typing import Any
 
 from classifier import spelling
 from classifier.fold import fold
-from classifier.rulebook import Rule, Rulebook, load_rules
+from classifier.rule import Rule, load_rules
+from classifier.rulebook import Rulebook
 from classifier.texts.said import TOPICS, Said
 
 RULES = Path(__file__).parent.parent / "rules" / "texts"

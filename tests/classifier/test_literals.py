@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from classifier.literals import alternatives, required
 from classifier.reasons.book import load_book
 from classifier.reports import forged, ndr
-from classifier.rulebook import Rule, Rulebook, Scan
+from classifier.rule import Rule
+from classifier.rulebook import Rulebook, Scan
 from classifier.texts.book import book
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from classifier.reasons import Facts, explain
 from classifier.reasons.book import RULES, load_book
-from classifier.rulebook import Rule, Rulebook, RuleError, load_rules
+from classifier.rule import Rule, RuleError, load_rules
+from classifier.rulebook import Rulebook
 from classifier.rulepage import PAGE, STRUCTURAL, rules_page
 from classifier.verdict import Reason
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from classifier import classify
 from classifier.context import Context, Patterns
 from classifier.fold import fold
-from classifier.rulebook import Rule, Rulebook
+from classifier.rule import Rule
+from classifier.rulebook import Rulebook
 from classifier.texts.book import book, rules
 from classifier.texts.dates import returns_on
 from classifier.texts.newtext import new_text

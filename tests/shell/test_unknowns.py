@@ -13,7 +13,8 @@ from bouncetap.unknowns import Cluster, cluster_paths, mask, report, rule
 from classifier import Context
 from classifier.reasons.book import RULES, load_book
 from classifier.reasons.text import Text
-from classifier.rulebook import Rulebook, load_rules
+from classifier.rule import load_rules
+from classifier.rulebook import Rulebook
 
 ODD = "550 5.0.0 <{who}@b.example>: Qwzx plonk 'frobnicated' (id {id}) at mx{n}.b.example, see https://b.example/{id}"
 
