@@ -176,7 +176,8 @@ class _Scales:
             said = reading.says.among(NOTICES)
             if said == {"absence3"} and not reading.says.among(_ANSWERING):
                 return "it tells of somebody else"
-            more = more or as_much or (said <= _ABSENCES and not (notice.asides or notice.only))
+            receipt = {"ticket", "promise"} <= reading.says.among({"ticket", "promise"})
+            more = more or (as_much and not receipt) or (said <= _ABSENCES and not (notice.asides or notice.only))
         return "it says more than a notice" if more else ""
 
     def _asides(self) -> int:

@@ -20,6 +20,7 @@ _REMARK_CHARS = 60
 _REASONS = 2  # sentences why
 _GREETING_CHARS = 34
 _SIGNATURE_CHARS = 60
+_ADDRESS = re.compile(r"https?:|www\.|@")
 _LINKED = re.compile(r"https?:|www\.|send a blank|click|clic\b|klick")  # beside an opt-out: how to, not a request
 
 
@@ -91,7 +92,14 @@ def _asked(reading: Reading) -> bool:
     by_program = facts.null_path or "auto" in reading.says or (facts.to_return_path and reading.says.among(NOTICES))
     if by_program and automatic.likely(reading):
         return False
-    return "footer" not in reading.says and not _instructs(reading) and not bulk.sure(reading)
+    return not _has_footer(reading) and not _instructs(reading) and not bulk.sure(reading)
+
+
+def _has_footer(reading: Reading) -> bool:
+    """It tells how to get out, as senders of bulk mail do; a short answer that speaks of our link does not."""
+    if "footer" not in reading.says:
+        return False
+    return reading.own_title or not reading.short(_WISH_CHARS) or _ADDRESS.search(reading.text) is not None
 
 
 def _asked_by_title(reading: Reading) -> bool:
