@@ -101,6 +101,8 @@ class _Scales:
             each = _AGAINST_UNSEEN
         elif facts.to_return_path and notice.stated and not reading.says.among(_TO_US | {"kin"}):
             each = _AGAINST_UNSEEN if notice.leads and notice.others == 0 else _AGAINST_RETURN_PATH
+            if reading.says.among(NOTICES) <= _ABSENCES and not notice.only:
+                each = _AGAINST
         else:
             each = _AGAINST
         return Weighed(points - each * len(against), " and ".join(against))
@@ -170,9 +172,9 @@ class _Scales:
         more = points < _PLENTY and not (self.unseen or by_header or says_so or covered)
         if not (by_header or self.titled_auto):
             more = more or notice.others > max(_FEW_OTHERS, notice.parts)
-        if not (by_header or says_so or self.unseen or notice.stated):
+        if not (by_header or says_so or notice.stated or notice.contact):
             more = more or as_much
-        if self.unseen and not (by_header or says_so or self.title or notice.contact):
+        if self.unseen and not (by_header or says_so or (self.title and reading.new_title) or notice.contact):
             said = reading.says.among(NOTICES)
             if said == {"absence3"} and not reading.says.among(_ANSWERING):
                 return "it tells of somebody else"
