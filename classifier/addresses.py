@@ -16,7 +16,8 @@ from classifier.context import Patterns
 _ATOM = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+/=?^_`{|}~-."
 _HOST = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._"
 _LOCAL_RE = re.compile(r"[^\s\x00-\x20()<>\[\]:;@\\,\"\x7f]{1,64}|\"(?:[^\"\\\x00-\x1f]|\\.){0,62}\"")
-_LABEL_RE = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?|xn--[a-z0-9-]{1,59}", re.IGNORECASE)
+_LABEL = r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?|xn--[a-z0-9-]{1,59})"
+_DOMAIN_RE = re.compile(rf"{_LABEL}(?:\.{_LABEL})+", re.IGNORECASE)
 _LITERAL_RE = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|ipv6:[0-9a-f:.]{2,45})\]", re.IGNORECASE)
 _TRAILING = ".,;:!?'\"`>)]}*_-。"
 _XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
@@ -50,10 +51,11 @@ def valid(address: str) -> bool:
         return bool(_LITERAL_RE.fullmatch(domain))
     if ".." in local or local[0] == "." or len(domain) > 255:
         return False
-    labels = domain.rstrip(".").split(".")
-    if len(labels) < 2 or not all(_LABEL_RE.fullmatch(label) for label in labels):
+    domain = domain.rstrip(".")
+    if not _DOMAIN_RE.fullmatch(domain):
         return False
-    return not labels[-1].isdigit() and len(labels[-1]) > 1
+    last = domain.rpartition(".")[2]
+    return not last.isdigit() and len(last) > 1
 
 
 def clean(text: str) -> str:
@@ -133,10 +135,11 @@ def unwrapped(address: str) -> str:
     local, at, _ = address.rpartition("@")
     if not at:
         return address
-    if match := _SRS1.fullmatch(local):
-        return f"{match[5]}@{match[4]}"
-    if match := _SRS0.fullmatch(local):
-        return f"{match[2]}@{match[1]}"
+    if local[:3].lower() == "srs":
+        if match := _SRS1.fullmatch(local):
+            return f"{match[5]}@{match[4]}"
+        if match := _SRS0.fullmatch(local):
+            return f"{match[2]}@{match[1]}"
     if match := _BATV.fullmatch(local):
         return f"{next(filter(None, match.groups()))}@{address.rpartition('@')[2]}"
     return address

@@ -15,6 +15,7 @@ MAX_HEADER_BYTES = 1 << 20
 _FEW = 8192  # bytes of header that cannot hold MAX_FIELDS fields
 
 _FIELD = re.compile(rb"^([!-9;-~]{1,200})[ \t]*:(.*(?:\n[ \t].*)*)", re.MULTILINE)
+_BLANKS = (b"\n", b" ", b"\t")
 _BLANK_LINES = re.compile(rb"(?:[ \t]*\n)*")
 _FIELD_LINE = re.compile(rb"[!-9;-~]{1,200}[ \t]*:")
 _JUNK_LINE = re.compile(rb"^(?![!-9;-~]{1,200}[ \t]*:)(?![ \t])(?!>?From ).+", re.MULTILINE)
@@ -71,7 +72,8 @@ def split(data: bytes, start: int, end: int) -> tuple[Headers, int, list[str]]:
     body. Lines that are no fields are skipped, unless nothing but text follows: there the body begins.
     """
     defects: list[str] = []
-    start = _BLANK_LINES.match(data, start, end).end()  # type: ignore[union-attr]
+    if data[start : start + 1] in _BLANKS:
+        start = _BLANK_LINES.match(data, start, end).end()  # type: ignore[union-attr]
     if data.startswith((b"From ", b">From "), start):
         line = data.find(b"\n", start, end)
         start = end if line < 0 else line + 1

@@ -16,12 +16,32 @@ _SHOWN = {
     "<script": re.compile("</script[^<>]{0,20}>?", re.IGNORECASE),
     "<title": re.compile("</title[^<>]{0,20}>?", re.IGNORECASE),
 }
-_BLOCK = re.compile(
-    r"<(?:br|/?p|/?div|/?tr|/?li|/?h[1-6]|/?table|/?ul|/?ol|hr|/?blockquote|/?pre|/?center|/?body)(?:[\s/][^<>]*)?>",
-    re.IGNORECASE,
+# The tag's name, then what follows it; "<user@host>" is no tag.
+_TAG = re.compile(r"<(/?[a-zA-Z!?][^<>\s@/]*)[^<>\s@]*(?:\s[^<>]*)?>")
+_BLOCKS = (
+    "p",
+    "div",
+    "tr",
+    "li",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "table",
+    "ul",
+    "ol",
+    "blockquote",
+    "pre",
+    "center",
+    "body",
 )
-_CELL = re.compile(r"<(?:/td|/th|td|th|/span|/dt|/dd)(?:[\s/][^<>]*)?>", re.IGNORECASE)
-_TAG = re.compile(r"</?[a-zA-Z!?][^<>\s@]*(?:\s[^<>]*)?>")
+_CELLS = ("td", "th", "/td", "/th", "/span", "/dt", "/dd")
+_INSTEAD = {
+    **dict.fromkeys(("br", "hr", *_BLOCKS, *(f"/{name}" for name in _BLOCKS)), "\n"),
+    **dict.fromkeys(_CELLS, " "),
+}
 _SPACES = re.compile(" {2,}")
 _LINES = re.compile(r" ?\n[ \n]*\n ?")
 
@@ -48,8 +68,9 @@ def to_text(html: str) -> str:
     html = _shown(html)
     if "<pre" not in html and "<PRE" not in html:
         html = html.replace("\n", " ")
-    html = _CELL.sub(" ", _BLOCK.sub("\n", html))
-    text = unescape(_TAG.sub("", html))
+    pieces = _TAG.split(html)  # texts and tags' names in turns
+    pieces[1::2] = [_INSTEAD.get(name.lower(), "") for name in pieces[1::2]]
+    text = unescape("".join(pieces))
     for space in "\t\xa0\r\f\u200b":
         text = text.replace(space, " ")
     text = _SPACES.sub(" ", text)

@@ -108,11 +108,12 @@ def mask(folded: str) -> str:
             if "." in word[1:-1] or "@" in word:
                 words[i] = _mask_word(word)
         folded = " ".join(words)
-    data = folded.encode("utf-8", "replace")
-    if _BOILERPLATE.search(data) is None:
-        return folded
-    plain: bytes = _BOILERPLATE.sub(b" ", data)
-    return plain.decode("utf-8")
+    data, kept, done = folded.encode("utf-8", "replace"), [], 0
+    for found in _BOILERPLATE.finditer(data):
+        start, end = found.span()
+        kept.append(data[done:start])
+        done = end
+    return b" ".join([*kept, data[done:]]).decode("utf-8") if done else folded
 
 
 def _mask_word(word: str) -> str:

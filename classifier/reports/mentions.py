@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from classifier import addresses
 from classifier.context import Context
 from classifier.fold import fold
+from classifier.linear import Linear
 from classifier.mime import Headers, Message
 from classifier.mime.headers import mailbox
 from classifier.reasons.stage import named_in
@@ -40,8 +41,8 @@ _LABELS = (
     r"получател[ьи]|адресат|одержувач|отримувач|прималац",
     r"宛先|送信先|受信者|收件人|收件者|수신자|받는 ?사람|ผู้รับ|người nhận|penerima|المستلم|הנמען",
 )
-_OTHERS_BEFORE = re.compile(rf"(?:{'|'.join(_OTHERS)})\s*:?\s*[\"'<(]*$|sorry,? $", re.IGNORECASE)
-_LABEL_BEFORE = re.compile(rf"(?:{'|'.join(_LABELS)})(?:\([^)]*\))?\s*[:：=]?\s*[\"'<(]*$", re.IGNORECASE)
+_OTHERS_BEFORE = Linear(rf"(?:{'|'.join(_OTHERS)})\s*:?\s*[\"'<(]*$|sorry,? $")
+_LABEL_BEFORE = Linear(rf"(?:{'|'.join(_LABELS)})(?:\([^)]*\))?\s*[:：=]?\s*[\"'<(]*$")
 # A preposition alone: whose it is, or (as in "à destination de") to whom it goes.
 _OF_BEFORE = re.compile(r"\b(?:de|von)\s{1,4}[\"'<(]*$", re.IGNORECASE)
 _COMMAND_BEFORE = re.compile(r"rcpt(?:\s+|_)to\s*:?\s*[\"'<]*$|\b[245]\d\d[ -][^\n]{0,40}$", re.IGNORECASE)
@@ -175,8 +176,8 @@ def find(prose: str, senders: set[str]) -> list[Mention]:
 
 def _tier(lead: str) -> int:
     """How strong a mention is, by what stands before it in its line."""
-    label = _LABEL_BEFORE.search(lead)
-    if _OTHERS_BEFORE.search(lead) and not label:
+    label = _LABEL_BEFORE.within(lead)
+    if _OTHERS_BEFORE.within(lead) and not label:
         return NOT_MEANT
     if not lead.strip(_BULLETS) or lead.strip().lower() == _OF_FILE:
         return LINE_START

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-import re2
-
 from classifier import addresses
 from classifier.context import Context
+from classifier.linear import Linear
 from classifier.mime import Message
 
 _SYSTEM_NAMES = (
@@ -31,7 +30,7 @@ _FILTERS = (
     r"avira|antivir|retarus|dr\.?web|\beset\b|clamav|f-secure|bitdefender|nospamproxy|reddoxx|seppmail|vir(?:en|us)schutz",
     r"anti-?virus|anti-?spam|virus ?(?:scan|wall|filter)|content[ -]?(?:filter|control)|(?:e-?)?mail[ -]?security",
 )
-_FILTER = re2.compile("(?i)" + "|".join(_FILTERS))
+_FILTER = Linear("|".join(_FILTERS))
 _ANSWERS = re.compile(r"\s{0,4}(?:re|aw|sv|vs|odp|antw|res|rif|atb|ynt|回复|答复|回覆|返信)\s?[:：]", re.IGNORECASE)
 _QUESTION = re.compile(r"[^\W_]\s?[?？؟](?:\s|$)")  # not in a link
 _GREETINGS = (
@@ -98,7 +97,7 @@ def is_exchange(message: Message) -> bool:
 def is_filter(message: Message) -> bool:
     """Tell whether a content filter's name stands in From, in its display name or its address."""
     who = f"{message.from_name[:200]} {message.from_address[:320]}"
-    return _FILTER.search(who.encode("utf-8", "replace")) is not None
+    return _FILTER.within(who)
 
 
 def is_letter(prose: str) -> bool:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import re2
-
 from classifier import addresses
+from classifier.linear import Linear
 from classifier.texts.book import REPLIES
 from classifier.texts.reading import Judgement, Reading
 from classifier.verdict import Evidence, Kind
@@ -29,8 +28,8 @@ _ADVERTISED = (
     "ad.price", "ad.call", "ad.promise", "ad.money", "ad.goods", "ad.adult", "ad.fortune", "ad.plea", "ad.edition",
 )  # fmt: skip
 _STRONG = frozenset({"ad.fortune"})  # an advance-fee letter has hardly any other mark
-_MAILERS = re2.compile(
-    r"(?i)accucast|mass ?mail|bulk|group ?mail|e-?mail ?(?:blast|campaign)|newsletter|store-mailer|campaign|mailchimp"
+_MAILERS = Linear(
+    r"accucast|mass ?mail|bulk|group ?mail|e-?mail ?(?:blast|campaign)|newsletter|store-mailer|campaign|mailchimp"
     r"|sendgrid|mailjet|phpmailer|swiftmailer|ocxmail|aspmail|jmail|cgi|listserv|majordomo|mail(?:man|ing ?list)"
     r"|dartmail|lyris|zustellservice|constant contact|atlas mailer|\bsupermailer|turbomail|the bat! .{0,20}bulk"
 )
@@ -43,13 +42,13 @@ _ROBOT = re.compile(
     r"^(?:no[._-]?reply|do[._-]?not[._-]?reply|alerts?|notifications?|notify|monitor(?:ing)?|robot|automail(?:er)?)(?:[+._-].*)?$",
     re.IGNORECASE,
 )
-_SUBJECT_MARKS = re2.compile(
-    r"(?i)^\[alert\]|\bnotification\b|"
+_SUBJECT_MARKS = Linear(
+    r"^\[alert\]|\bnotification\b|"
     r"\badv\s?:|\(광고\)|\[광고\]|【廣告】|\$\$|!{2,}|\b\d{1,3} ?% off\b|\bfree\b.*!|\s{4,}\S*\d\S*$|\s{4,}\S+$|"
     r"[a-z]\s?#\s?\d{3,}[a-z]?$|[a-z?!.]{3,}\s?\d{4,}$|(?:newsletter|digest|enews|announcements?)\b.*\d|v[1i]agra|\[[a-z]{5}\]$"
 )
 _LINK = re.compile(r"https?:\W{1,3}[\w.-]{4,60}|\bwww\.[\w.-]{4,60}")
-_TITLE_OF_ANSWER = re.compile(f"^{REPLIES}")
+_TITLE_OF_ANSWER = Linear(f"^{REPLIES}")
 _MANY = 5
 
 
@@ -97,7 +96,7 @@ def sure(reading: Reading) -> bool:
     if _answers(reading):
         return False
     return sum(points for points, _ in marks(reading)) >= (
-        ENOUGH_OF_AN_ANSWER if _TITLE_OF_ANSWER.match(reading.subject) else ENOUGH
+        ENOUGH_OF_AN_ANSWER if _TITLE_OF_ANSWER.within(reading.subject) else ENOUGH
     )
 
 
@@ -124,13 +123,12 @@ def _made(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     if reading.traits.flagged:
         yield 2, Evidence("bulk.flagged", "", -1, "a spam filter says so")
     mailer = message.headers.get("x-mailer") or message.headers.get("user-agent") or ""
-    if found := _MAILERS.search(_bytes(mailer[:200])):
-        yield 2, Evidence("bulk.mailer", "", -1, found.group().decode("utf-8", "replace")[:80])
+    if found := _MAILERS.first(mailer[:200]):
+        yield 2, Evidence("bulk.mailer", "", -1, found[:80])
     local = message.from_address.partition("@")[0]
     if _NOBODY.match(local) or (sum(c.isdigit() for c in local) >= 3 and not local.isdigit()):
         yield 1, Evidence("bulk.sender", "", -1, message.from_address[:200])
-    if found := _SUBJECT_MARKS.search(_bytes(message.subject[:300].strip())):
-        mark = found.group().decode("utf-8", "replace")
+    if mark := _SUBJECT_MARKS.first(message.subject[:300].strip()):
         yield (3 if "adv" in mark.lower() else 1), Evidence("bulk.subject", "", -1, mark[-80:])
     if why := _addressed(reading):
         yield 1, Evidence("bulk.to", "", -1, why)
@@ -150,10 +148,6 @@ def _told(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     passed_on = "reply-to" in reading.message.headers or _addressed(reading)  # by a forum's or a form's program
     if _ROBOT.match(local) and not passed_on and not reading.asks and not reading.personal:
         yield 1, Evidence("bulk.robot", "", -1, reading.message.from_address[:200])
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
 
 
 def _linked(reading: Reading) -> str:

@@ -7,25 +7,24 @@ from dataclasses import dataclass
 
 from classifier import addresses
 from classifier.context import Context
+from classifier.linear import Linear
 from classifier.mime import Message
 from classifier.mime.message import EMBEDDED
 from classifier.verdict import Evidence, Kind, Recipient
 
-_FROM = re.compile(
+_FROM = Linear(
     r"^(?:staff@(?:hotmail|outlook|live|msn)\.com|scomp@aol\.net|(?:fbl|feedbackloop|feedback-loop|"
     r"complaints?|abuse-?reports?|arf|spamreport|"
     r"feedback)@(?:\S+\.)?(?:yahoo(?:-inc)?\.com|comcast\.net|cox\.net|rackspace\.com|mail\.ru|"
     r"corp\.mail\.ru|arf\.mail\.yahoo\.com|oath\.com|"
     r"senderscore\.net|yandex\.\w+|fastmail\.com|zoho\.com|italiaonline\.it|libero\.it|orange\.fr|"
-    r"laposte\.net|gmx\.net|web\.de|1und1\.de))$",
-    re.IGNORECASE,
+    r"laposte\.net|gmx\.net|web\.de|1und1\.de))$"
 )
-_SUBJECT = re.compile(
+_SUBJECT = Linear(
     r"^(?:(?:complaint|abuse report|spam complaint) (?:about|from|regarding|for) (?:a )?(?:message|email|"
     r"mail)s? from\b|email feedback report for\b|"
     r"email abuse (?:report|complaint)|client tos notification|aol email feedback|feedback loop complaint|"
-    r"spam report from)",
-    re.IGNORECASE,
+    r"spam report from)"
 )
 _AMAZON = re.compile(r'"(?:notificationType|eventType)"\s{0,4}:\s{0,4}"Complaint"')
 _COMPLAINED = re.compile(r'"emailAddress"\s{0,4}:\s{0,4}"([^"\s]{3,320})"')
@@ -68,7 +67,7 @@ def find(message: Message, context: Context) -> Form | None:
         return form
     subject = message.subject[:300].strip()
     author = message.from_address[:320]
-    by_author, by_subject = _FROM.match(author), _SUBJECT.match(subject)
+    by_author, by_subject = _FROM.within(author), _SUBJECT.within(subject)
     copy = next((part for part in message.walk() if part.content_type in EMBEDDED and part is not message.root), None)
     marked = any("x-hmxmroriginalrecipient" in part.headers for part in message.walk())
     if not marked and not by_subject and not (by_author and copy is not None):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from classifier.linear import Linear
+
 ENOUGH_CHARS = 5_000  # of new text
 MAX_CHARS = 20_000  # what decides stands at the head
 _WRAPPED_CHARS = 120
@@ -17,7 +19,7 @@ _ATTRIBUTION = re.compile(
     r"^.{0,160}(?:<[^<>\s]{1,120}@[^<>\s]{1,120}>|\b\S{1,64}@\S{1,100}\b|\[mailto:).{0,80}[:：]\s*\*?$"
 )
 _DIGIT = re.compile(r"\d")
-_WROTE = re.compile(
+_WROTE = Linear(
     r"(?:wrote|writes|schrieb|geschrieben|[àa] écrit|écrivait|a écrit|escribi[óo]|escrib[ií]a|ha escrito|"
     r"escreveu|ha scritto"
     r"|scriveva|va escriure|schreef|heeft .{0,60}geschreven|skrev|kirjoitti|skrifaði|kirjutas|rakst[īi]ja|ra[šs][ėe]"
@@ -28,8 +30,7 @@ _WROTE = re.compile(
     r"|жазды|כתב\S{0,3}|(?:ה)?כתיבה|كتب|نوشت|لکھا|ने लिखा|লিখেছেন|எழுதியது|వ్రాశారు|เขียน\S{0,6}|đã viết|"
     r"menulis|nagsulat|isinulat"
     r"|写道|写到|寫道|wrote|님이 작성|작성|aliandika|het geskryf|idatzi zuen|escribiu|ysgrifennodd|scríobh|kiteb)"
-    r"[^\n]{0,12}[:：]\s*$|(?:のメール|さんは書きました|は書きました)[:：]?\s*$|^[^\n]{0,120}님(?:이|께서)[^\n]{0,20}$",
-    re.IGNORECASE,
+    r"[^\n]{0,12}[:：]\s*$|(?:のメール|さんは書きました|は書きました)[:：]?\s*$|^[^\n]{0,120}님(?:이|께서)[^\n]{0,20}$"
 )
 _TITLE = re.compile(
     r"^[\s>*]*[-_=~*]{3,}\s?[^\W\d_][^\n]{2,60}?\s?[-_=~*]{3,}\s*$|^_{10,}\s*$|^Begin forwarded message\b",
@@ -43,14 +44,15 @@ _FROM_FIELD = re.compile(
     r"\s?[:：]",
     re.IGNORECASE,
 )
-_DEVICE = re.compile(
-    r"\b(?:iphone|ipad|samsung|galaxy|android|huawei|xiaomi|blackberry|windows phone|nokia|outlook (?:for|"
+_DEVICES = (
+    r"iphone|ipad|samsung|galaxy|android|huawei|xiaomi|blackberry|windows phone|nokia|outlook (?:for|"
     r"for android)|outlook|"
     r"proton ?mail|yahoo mail|gmail|gmx|web\.de|mail\.ru|t-online|libero|naver|tutanota|k-9|thunderbird|"
     r"handy|smartphone|mobile device"
-    r"|телефона|почты|携帯|から送信)\b",
-    re.IGNORECASE,
+    r"|телефона|почты|携帯|から送信"
 )
+_DEVICE = re.compile(rf"\b(?:{_DEVICES})\b", re.IGNORECASE)
+_DEVICE_HINT = Linear(_DEVICES)
 _DEVICE_HEAD = re.compile(
     r"^(?:sent (?:from|with|via)|get outlook|von meinem|gesendet|diese nachricht wurde von|envoyé|"
     r"télécharge|obtenez|enviado|enviat|inviato|"
@@ -78,6 +80,7 @@ _LEGAL = re.compile(
 def new_text(text: str) -> str:
     """Take everything off a body's text that its sender did not write now; lines stay lines."""
     lines = text[:MAX_CHARS].replace("\xa0", " ").split("\n")
+    device = _DEVICE_HINT.within(text[:MAX_CHARS])
     kept: list[str] = []
     at, last, room = 0, len(lines), ENOUGH_CHARS
     while at < last and room > 0:
@@ -94,7 +97,7 @@ def new_text(text: str) -> str:
                 break
             at += end
             continue
-        if len(line) < 90 and _DEVICE_HEAD.match(line) and (_DEVICE.search(line) or len(line) < 30):
+        if (len(line) < 30 or (device and len(line) < 90 and _DEVICE.search(line))) and _DEVICE_HEAD.match(line):
             at += 1  # "Sent from my phone"
             continue
         if len(line) > 20 and _LEGAL.match(line):
@@ -118,7 +121,7 @@ def _original_begins(lines: list[str], at: int) -> int:
             if _introduces(introduction):
                 following = next((part.strip() for part in lines[at + 1 : at + 4] if part.strip()), "")
                 return 1 if following.startswith(">") or not following else -1
-    if ("@" in line or "<" in line or _FROM_FIELD.match(line)) and _FIELD.match(line):
+    if _FIELD.match(line) and ("@" in line or "<" in line or _FROM_FIELD.match(line)):
         block = [part.strip() for part in lines[at + 1 : at + 5]]
         if sum(bool(_FIELD.match(part)) for part in block if part) >= 2:
             return -1
@@ -137,4 +140,4 @@ def _introduces(text: str) -> bool:
         return True
     if not ended and "님" not in text and "書" not in text and "メール" not in text:
         return False
-    return _DIGIT.search(text) is not None and _WROTE.search(text) is not None
+    return _DIGIT.search(text) is not None and _WROTE.within(text)

@@ -28,9 +28,8 @@ _WORDS_A_PART = 18  # longer, a sentence says something else as well
 # In Thai a full stop abbreviates; a space ends a sentence.
 SENTENCE = re.compile(r"(?<![\d\u0e00-\u0e7f])[.!?;]+(?:\s|$)|(?<=[^\x00-\x7f\u0e00-\u0e7f])\.|[।۔؟։]+")
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3005-\u30ff\u3400-\u9fff]")
-CONTACT = re.compile(
-    r"[^\s@<>()]{1,64}@[^\s@<>()]{1,100}|(?<![\w.,/-])\+?\(?\d(?:[ \-./()]{0,2}\d){6,11}(?![\d,]|[.\-/ ]\d)"
-)
+_TELEPHONE = re.compile(r"(?<![\w.,/-])\+?\(?\d(?:[ \-./()]{0,2}\d){6,11}(?![\d,]|[.\-/ ]\d)")
+_MAILBOX = re.compile(r"[^\s@<>()]@[^\s@<>()]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +59,15 @@ class Notice:
         return self.others == 1 and (self.parts > 1 or (self.leads and self.contact))
 
 
+def names_contact(text: str) -> bool:
+    """Tell whether a text names an address or a telephone number."""
+    return ("@" in text and _MAILBOX.search(text) is not None) or _TELEPHONE.search(text) is not None
+
+
 def look(reading: Reading) -> Notice:
     """Look at the new text's first sentences."""
     rules = book()
-    contact = bool(CONTACT.search(reading.text))
+    contact = names_contact(reading.text)
     stated = bool(reading.says.among(NOTICES))
     parts = others = 0
     only, leads, begun = True, False, False
@@ -74,7 +78,7 @@ def look(reading: Reading) -> Notice:
         if not rest:
             continue
         said = reading.says.within(sentence, _PARTS)
-        is_part = bool(said) or bool(CONTACT.search(sentence))
+        is_part = bool(said) or names_contact(sentence)
         before = bool(said) and said.keys() <= _BEFORE
         if not begun and not before and (is_part or len(rest) > _NAME_CHARS):
             begun = True

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from classifier import addresses
 from classifier.context import Context
+from classifier.linear import Linear
 
-_LOCAL = re.compile(
+_LOCAL = Linear(
     r"(?:^|[.+=_-])(?:un-?subs?|un-?subscribe[ds]?|un-?subscription|opt-?out|optouts|remove|removal|list-?remove|signoff|sign-off"
     r"|abmelden|abmeldung|desabonnement|desinscription|baja|bajas|cancelacion|disiscrizione|afmelden|uitschrijven|avregistrera"
     r"|afmeld|avmeld|odhlasit|wypisz|leiratkozas|otpiska)(?:$|[.+=_-])"
-    r"|^(?:leave|u|uns|listunsub|lu)[+-][\w.=+-]{6,}$|[\w]-(?:leave|off)$|^leave-[\w.-]+$",
-    re.IGNORECASE,
+    r"|^(?:leave|u|uns|listunsub|lu)[+-][\w.=+-]{6,}$|[\w]-(?:leave|off)$|^leave-[\w.-]+$"
 )
 _DOMAIN = re.compile(r"^(?:unsub(?:scribe)?s?\d*|optout|opt-out|leave|remove)\.", re.IGNORECASE)
 _COMMAND_PERSON = re.compile(
@@ -38,7 +38,7 @@ def address(targets: tuple[str, ...], context: Context) -> Target | None:
         configured = any(
             fnmatch.fnmatchcase(target.lower(), glob.lower()) for glob in context.patterns.unsubscribe_addresses
         )
-        if configured or _LOCAL.search(local) or _DOMAIN.match(domain):
+        if configured or _LOCAL.within(local) or _DOMAIN.match(domain):
             return Target(target, _person(target, local, context))
     return None
 

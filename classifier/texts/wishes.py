@@ -6,7 +6,7 @@ import re
 
 from classifier.texts import automatic, bulk, optout, people
 from classifier.texts.book import book
-from classifier.texts.notice import CONTACT, NOTICES, SENTENCE
+from classifier.texts.notice import NOTICES, SENTENCE, names_contact
 from classifier.texts.reading import QUESTION_MARKS, Judgement, Reading
 from classifier.texts.weighing import TITLES
 from classifier.verdict import Evidence, Kind
@@ -170,4 +170,4 @@ def _other_matters(text: str, reading: Reading) -> int:
 
 def _signed(sentence: str) -> bool:
     """Tell whether a last sentence is a farewell with a name, or a signature with a telephone number."""
-    return len(sentence) <= _SIGNATURE_CHARS or CONTACT.search(sentence) is not None
+    return len(sentence) <= _SIGNATURE_CHARS or names_contact(sentence)
