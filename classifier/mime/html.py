@@ -17,7 +17,7 @@ _SHOWN = {
     "<title": re.compile("</title[^<>]{0,20}>?", re.IGNORECASE),
 }
 # The tag's name, then what follows it; "<user@host>" is no tag.
-_TAG = re.compile(r"<(/?[a-zA-Z!?][^<>\s@/]*)[^<>\s@]*(?:\s[^<>]*)?>")
+_TAG = re.compile(r"<(/?[a-zA-Z!?][^<>\s@/]*)(?:/[^<>\s@]*)?(?:\s[^<>]*)?>")
 _BLOCKS = (
     "p",
     "div",

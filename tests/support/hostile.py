@@ -118,6 +118,8 @@ CASES: dict[str, Callable[[], bytes]] = {
         b"PK\x03\x04" + random_bytes(5 * MB), b"Content-Type: application/zip; name=a.zip"
     ),
     "deep HTML": lambda: daemon(b"<div>" * MB + b"failed a@b.example", _HTML),
+    "a tag without end": lambda: daemon(b"<" + b"a" * MB, _HTML),
+    "a tag of slashes": lambda: daemon(b"<a" + b"/" * MB + b" b" * MB, _HTML),
     "open tags": lambda: daemon(b"<a " * MB, _HTML),
     "open comments": lambda: daemon(b"<!--" * MB, _HTML),
     "HTML entities": lambda: daemon(b"&amp;&#64;&notit;" * (MB // 4), _HTML),
