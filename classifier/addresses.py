@@ -31,6 +31,8 @@ _BATV = re.compile(
 _VERP = re.compile(r"([^=@]+)=([a-z0-9-]+(?:\.[a-z0-9-]+)+)", re.IGNORECASE)
 # What list managers put before the address where only hyphens part them: "news-return-17-lena=dest.example".
 _VERP_WORDS = re.compile(r".*?(?:^|-)(?:bounces?|returns?|owner|errors?|verp|b|r)(?:-\d+)*-", re.IGNORECASE)
+# And what mailing services put there: "bounces+4711042-9f3c-lena=dest.example" (a customer's number, a check).
+_VERP_NUMBER = re.compile(r"\d{4,}-(?:[0-9a-f]{4}-)?(?=[^-])")
 _MACHINES = frozenset(
     {
         "autobounce", "bounce-handler", "daemon", "mail-admin", "mail-daemon", "mail-delivery-system", "mail.daemon",
@@ -184,7 +186,8 @@ def _verp_local(text: str) -> str:
     """The recipient's local part behind what names the list or the purpose; "" where nothing does."""
     _, plus, behind = text.partition("+")
     if plus:
-        return behind
+        number = _VERP_NUMBER.match(behind)
+        return behind[number.end() :] if number else behind
     words = _VERP_WORDS.match(text)
     return text[words.end() :] if words else text.partition("-")[2]
 

@@ -16,10 +16,7 @@ MAX_NAMED = 5
 def sender(message: Message, targets: tuple[str, ...] = (), context: Context = NO_CONTEXT) -> tuple[Recipient, ...]:
     """The mailbox that wrote; the address that our return path's token names is its `original`."""
     address = _mailbox(message)
-    token = next(
-        (t for a in targets[:8] if (t := addresses.return_path_token(a, context.patterns)) and t.address), None
-    )
-    original = token.address if token else None
+    original = _mailed(targets, context)
     if not address and not original:
         return ()
     if original and address and original.lower() == address.lower():
@@ -35,11 +32,13 @@ def _mailbox(message: Message) -> str | None:
     return message.from_address if addresses.valid(message.from_address) else None
 
 
-def opting_out(message: Message, text: str, targets: tuple[str, ...], token: str | None) -> tuple[Recipient, ...]:
-    """Whose mail shall end: whom the token names, else whom the text names, else the sender."""
+def opting_out(
+    message: Message, text: str, targets: tuple[str, ...], token: str | None, context: Context = NO_CONTEXT
+) -> tuple[Recipient, ...]:
+    """Whose mail shall end: whom the token names, else whom the text names, else the return path, else the sender."""
     if token:
         return (Recipient(address=token, original=token, confidence=0.99),)
-    author = _mailbox(message)
+    author, mailed = _mailbox(message), _mailed(targets, context)
     ours = {target.lower() for target in targets} | {target.rpartition("@")[2].lower() for target in targets}
     named = [
         f.address
@@ -47,9 +46,19 @@ def opting_out(message: Message, text: str, targets: tuple[str, ...], token: str
         if f.address.lower() not in ours and f.address.rpartition("@")[2].lower() not in ours
     ]
     people = [Recipient(address=a, confidence=0.9) for a in dict.fromkeys(named)]
-    if author and author.lower() not in {a.lower() for a in named}:
-        people.append(Recipient(address=author, confidence=0.5 if named else 0.95))
+    known = {a.lower() for a in named}
+    if mailed and mailed.lower() not in known:
+        people.append(Recipient(address=mailed, original=mailed, confidence=0.5 if named else 0.95))
+        known.add(mailed.lower())
+    if author and author.lower() not in known:
+        people.append(Recipient(address=author, confidence=0.5 if people else 0.95))
     return tuple(people)
+
+
+def _mailed(targets: tuple[str, ...], context: Context) -> str | None:
+    """The address that our return path names: whom we had sent to."""
+    tokens = (addresses.return_path_token(target, context.patterns) for target in targets[:8])
+    return next((token.address for token in tokens if token and token.address), None)
 
 
 def new_address(message: Message, text: str, targets: tuple[str, ...], kind: AutoReplyType) -> str | None:

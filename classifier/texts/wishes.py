@@ -73,7 +73,7 @@ def opt_out(reading: Reading) -> Judgement | None:
     if not word and not _asked(reading):
         return None
     found = reading.evidence("optout") or (Evidence("optout.word", "", -1, bare[:80]),)
-    person = people.opting_out(reading.message, reading.new, facts.targets, None)
+    person = people.opting_out(reading.message, reading.new, facts.targets, None, reading.context)
     if word:
         return Judgement(Kind.UNSUBSCRIBE, 0.97, person, opt_out=True, evidence=found)
     if why := _beside(reading):

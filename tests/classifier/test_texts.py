@@ -71,6 +71,12 @@ def test_an_empty_message_to_an_unsubscribe_address(to: str) -> None:
     assert (verdict.kind, verdict.opt_out) == (Kind.UNSUBSCRIBE, True)
 
 
+def test_who_asks_from_elsewhere_wants_out_what_the_return_path_names() -> None:
+    verdict = classify(letter("Please unsubscribe me.", to="bounces+92569-ann=dest.example@news.shop.example"))
+    assert verdict.kind is Kind.UNSUBSCRIBE
+    assert [r.address for r in verdict.recipients] == ["ann@dest.example", "bob@client.example"]
+
+
 def test_a_configured_unsubscribe_address_and_its_token() -> None:
     context = Context(
         envelope_to=("stop.me+ann=client.example@shop.example",), patterns=Patterns(unsubscribe_addresses=("stop.me*",))
