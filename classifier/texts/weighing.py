@@ -52,6 +52,7 @@ _FEW_OTHERS = 2
 _STOP = re.compile(r"[.!;:]\s")
 _QUESTION = re.compile(f"[{QUESTION_MARKS}]+")
 _ASIDE_WORDS = 7
+_DIRECTORY = re.compile(r": ?[^\s@:]{1,64}@")
 _ANSWERING = frozenset({"instead", "support", "promise", "unmonitored"})  # what a notice says behind "Urgent?"
 
 
@@ -272,4 +273,6 @@ def _personal(reading: Reading, notice: Notice) -> bool:
     at = reading.says["business"].start
     start = max((m.end() for m in SENTENCE.finditer(reading.text) if m.end() <= at), default=0)
     sentence = SENTENCE.split(reading.text[start:])[0]
+    if notice.stated and _DIRECTORY.search(sentence):  # "Invoices: accounts@dest.example"
+        return False
     return "instead" not in book().read(sentence, reading.tongues)
