@@ -113,7 +113,8 @@ class Reading:
     @property
     def own_title(self) -> bool:
         """The sender chose the subject: it is no answer and nothing forwarded."""
-        return not self.message.headers.get("in-reply-to") and self.new_title
+        # "Maternity leave Re: Warm light": what a program sets before the title that it answers.
+        return not self.message.headers.get("in-reply-to") and self.new_title and " re: " not in self.subject
 
     def short(self, limit: int) -> bool:
         """The folded new text has at most so many characters."""
