@@ -52,6 +52,7 @@ _FEW_OTHERS = 2
 _STOP = re.compile(r"[.!;:]\s")
 _QUESTION = re.compile(f"[{QUESTION_MARKS}]+")
 _ASIDE_WORDS = 7
+_AND = re.compile(r"\w (?:and|und|et|y|e|og|och|ja|i|и|та|і|ve|és|și|και) \w|[\u3040-\u9fff]と[おご]")
 _DIRECTORY = re.compile(r": ?[^\s@:]{1,64}@")
 _ANSWERING = frozenset({"instead", "support", "promise", "unmonitored"})  # what a notice says behind "Urgent?"
 
@@ -235,7 +236,12 @@ class _Scales:
 
 
 def _is_titled(reading: Reading) -> bool:
-    """Tell whether the subject is a notice's, by the lists of titles or, where the sender chose it, by what it says."""
+    """Tell whether the subject is a notice's, by the lists of titles or, where the sender chose it, by what it says.
+
+    "Holiday and samples" is a letter's: programs know of one matter only.
+    """
+    if reading.own_title and _AND.search(reading.subject):
+        return False
     if reading.titled.among(TITLES - {"auto"}):
         return True
     return reading.new_title and bool(book().read(reading.subject, None).among(NOTICES))

@@ -71,6 +71,12 @@ def test_an_empty_message_to_an_unsubscribe_address(to: str) -> None:
     assert (verdict.kind, verdict.opt_out) == (Kind.UNSUBSCRIBE, True)
 
 
+def test_a_title_of_two_matters_is_a_letter() -> None:
+    text = "I am on holiday from Monday for two weeks. The samples left today."
+    assert classify(letter(text, subject="Holiday and samples")).kind is Kind.HUMAN
+    assert classify(letter(text.partition(".")[0] + ".", subject="Holiday")).kind is Kind.AUTO_REPLY
+
+
 def test_who_asks_from_elsewhere_wants_out_what_the_return_path_names() -> None:
     verdict = classify(letter("Please unsubscribe me.", to="bounces+92569-ann=dest.example@news.shop.example"))
     assert verdict.kind is Kind.UNSUBSCRIBE
