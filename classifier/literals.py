@@ -13,6 +13,7 @@ from math import log2
 MAX_STRINGS = 128  # alternatives of one requirement
 MAX_LENGTH = 24  # characters of a string: more tells no more
 MAX_REQUIREMENTS = 4
+LEAST_BITS = 8.0  # what a requirement must tell: less than three common letters stand in every other text
 MIN_BITS = 18.0  # what a further requirement must tell
 _MAX_SPAN = 8  # characters in a class that count as alternatives
 _BY_FREQUENCY = " etaoinsrhldcumfpgwybvkxjqz"
@@ -94,7 +95,7 @@ def _bits(strings: Strings) -> float:
 
 
 def _best(requirements: list[Strings]) -> tuple[Strings, ...]:
-    told = {strings: _bits(strings) for strings in requirements if all(strings)}
+    told = {strings: bits for strings in requirements if all(strings) and (bits := _bits(strings)) >= LEAST_BITS}
     ordered = sorted(told, key=lambda strings: (told[strings], sorted(strings)), reverse=True)
     return tuple(s for s in ordered if told[s] >= MIN_BITS or s is ordered[0])[:MAX_REQUIREMENTS]
 

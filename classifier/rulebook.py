@@ -78,14 +78,13 @@ class Scan:
     serves one book.
     """
 
-    __slots__ = ("data", "found", "groups", "possible", "text")
+    __slots__ = ("data", "found", "groups", "text")
 
     def __init__(self, text: str, groups: frozenset[str] | None = None) -> None:
         self.text = text
         self.groups = groups
         self.data = b""  # RE2 works on bytes: encoded once here, not once a pattern
         self.found: frozenset[int] | None = None  # the numbers of the book's strings that stand in it
-        self.possible: dict[int, list[_Pattern]] = {}  # by topic: the patterns whose required strings do
 
 
 _BREAK = re.compile(r"\(\?:\^\|\[ -/[^\]]*\]\)|\(\?:\[ -/[^\]]*\]\|\$\)")  # a word break (`spelling`) is no anchor
@@ -112,7 +111,7 @@ class Rulebook:
         if len(set(ids)) != len(ids):
             raise RuleError(f"rule ids used twice: {sorted({i for i in ids if ids.count(i) > 1})}")
         self._patterns: list[_Pattern] = []
-        self._begun: dict[int, list[_Pattern]] = {}  # by each string that they require first
+        self._begun: dict[int, dict[int, list[_Pattern]]] = {}  # by topic and by each string that they require first
         # Hits by text and groups: most refusals are the same few thousand sentences.
         self._known: dict[tuple[str, frozenset[str] | None, int | None], Findings] = {}
         # Most patterns never run in a process's life, and RE2 takes a quarter of a millisecond for each: on first use.
@@ -131,8 +130,9 @@ class Rulebook:
                 group = self._groups.get(rule.id)
                 pattern = _Pattern(len(self._patterns), text, rule, topic, group, first, tuple(others), anchored)
                 self._patterns.append(pattern)
+                begun = self._begun.setdefault(topic, {})
                 for number in first:
-                    self._begun.setdefault(number, []).append(pattern)
+                    begun.setdefault(number, []).append(pattern)
         self._strings = [string.encode() for string in numbers]
         self._automaton = BytesAhoCorasick(self._strings)
 
@@ -194,27 +194,14 @@ class Rulebook:
         self._known = {}
 
     def _find(self, scan: Scan, topic: int | None) -> Findings:
-        found = scan.found
-        if found is None:
-            found = self._look(scan)
-        patterns = scan.possible.get(topic, ()) if topic is not None else chain.from_iterable(scan.possible.values())
-        hits, again = self._run(scan.data, sorted(patterns, key=_number))
-        return Findings(hits, tuple(again), found)
-
-    def _look(self, scan: Scan) -> frozenset[int]:
-        """Note which strings stand in the text, and which patterns can match it."""
-        scan.data = scan.text.encode("utf-8", "replace")
-        matches = self._automaton.find_matches_as_indexes(scan.data, overlapping=True)
-        scan.found = found = frozenset([_ALWAYS, *map(_string, matches)])
-        groups, seen = scan.groups, set()
-        for string in self._begun.keys() & found:
-            for pattern in self._begun[string]:
-                if groups is not None and pattern.group is not None and pattern.group not in groups:
-                    continue
-                if pattern.number not in seen and not any(map(found.isdisjoint, pattern.others)):
-                    seen.add(pattern.number)
-                    scan.possible.setdefault(pattern.topic, []).append(pattern)
-        return found
+        if scan.found is None:
+            scan.data = scan.text.encode("utf-8", "replace")
+            matches = self._automaton.find_matches_as_indexes(scan.data, overlapping=True)
+            scan.found = frozenset([_ALWAYS, *map(_string, matches)])
+        indexes = self._begun.values() if topic is None else (self._begun.get(topic, {}),)
+        patterns = _possible(indexes, scan.found, scan.groups)
+        hits, again = self._run(scan.data, patterns)
+        return Findings(hits, tuple(again), scan.found)
 
     def _run(self, data: bytes, patterns: Iterable[_Pattern]) -> tuple[tuple[Hit, ...], list[_Pattern]]:
         """Match the patterns: the hits, and which patterns a part of the text may match."""
@@ -237,6 +224,21 @@ class Rulebook:
                 continue
             hits[rule.id] = rule, start, end
         return tuple(_hit(data, *hit) for hit in hits.values()), again
+
+
+def _possible(
+    indexes: Iterable[dict[int, list[_Pattern]]], found: frozenset[int], groups: frozenset[str] | None
+) -> list[_Pattern]:
+    """The patterns whose required strings stand in the text, in the order of the book."""
+    possible: dict[int, _Pattern] = {}
+    for begun in indexes:
+        for string in begun.keys() & found:
+            for pattern in begun[string]:
+                if groups is not None and pattern.group is not None and pattern.group not in groups:
+                    continue
+                if pattern.number not in possible and not any(map(found.isdisjoint, pattern.others)):
+                    possible[pattern.number] = pattern
+    return [possible[number] for number in sorted(possible)]
 
 
 def _hit(data: bytes, rule: Rule, start: int, end: int) -> Hit:
