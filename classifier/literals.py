@@ -18,7 +18,8 @@ MIN_BITS = 18.0  # what a further requirement must tell
 _MAX_SPAN = 8  # characters in a class that count as alternatives
 _BY_FREQUENCY = " etaoinsrhldcumfpgwybvkxjqz"
 _BITS = {char: 2.5 + 0.25 * rank for rank, char in enumerate(_BY_FREQUENCY)}
-_RARE_BITS = 8.0  # digits, punctuation, other scripts
+_RARE_BITS = 8.0  # digits, punctuation
+_FOREIGN_BITS = 12.0  # letters of other scripts, which most texts have none of
 _SPECIAL = frozenset("\\[](){}|*+?.^$")
 _REPEATS = frozenset("?*+{")
 _ENDS_RUN = _SPECIAL | {""}
@@ -91,7 +92,11 @@ def _class_end(pattern: str, at: int) -> int:
 
 def _bits(strings: Strings) -> float:
     """How much it tells that one of these stands in a text: the logarithm of how seldom one does, by its letters."""
-    return -log2(sum(2.0 ** -sum(_BITS.get(char, _RARE_BITS) for char in string) for string in strings))
+    return -log2(sum(2.0 ** -sum(map(_bits_of, string)) for string in strings))
+
+
+def _bits_of(char: str) -> float:
+    return _BITS.get(char, _RARE_BITS if char.isascii() else _FOREIGN_BITS)
 
 
 def _best(requirements: list[Strings]) -> tuple[Strings, ...]:
