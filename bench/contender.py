@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from time import process_time
 
+from store.worker import GC_THRESHOLD
+
 
 def bouncetap() -> tuple[Callable[[bytes], bool], Callable[[], None]]:
     """Our classifier, the whole verdict; tells whether it is a delivery report."""
@@ -50,6 +52,7 @@ def main(name: str, listing: str) -> None:
     loaded = [Path(path).read_bytes() for path in Path(listing).read_text().splitlines()]
     gc.collect()
     gc.freeze()  # the messages are not the contender's garbage
+    gc.set_threshold(GC_THRESHOLD)  # as where we classify; so for all contenders in Python
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:

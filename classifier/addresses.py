@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from classifier.context import Patterns
 
@@ -77,8 +78,7 @@ def clean(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An address in a text: where it begins and ends (with its brackets or quotes)."""
 
     address: str

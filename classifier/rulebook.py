@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import re2
 from ahocorasick_rs import BytesAhoCorasick
@@ -27,8 +26,7 @@ _REMEMBERED, _REMEMBERED_LENGTH = 4096, 400
 _ALWAYS = -1  # the requirement of those that require nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A rule found in a text: where its leftmost match begins and ends (character offsets), and what it says."""
 
     rule: Rule
@@ -54,8 +52,7 @@ class _Pattern:
     anchored: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(NamedTuple):
     """What a book finds in a text: rules, each once, at its leftmost match; and what a part of it may match.
 
     `clues` has, for each pattern that a part may match, those of its strings that stand in the text: found out when
@@ -63,12 +60,12 @@ class Findings:
     """
 
     hits: tuple[Hit, ...]
-    again: tuple[_Pattern, ...] = ()
-    found: frozenset[int] = frozenset()
-    clues: list[tuple[_Pattern, tuple[bytes, ...]]] = field(default_factory=list)
+    again: list[_Pattern]
+    found: frozenset[int]
+    clues: list[tuple[_Pattern, tuple[bytes, ...]]]
 
 
-_NOTHING = Findings(())
+_NOTHING = Findings((), [], frozenset(), [])
 
 
 class Scan:
@@ -201,7 +198,7 @@ class Rulebook:
         indexes = self._begun.values() if topic is None else (self._begun.get(topic, {}),)
         patterns = _possible(indexes, scan.found, scan.groups)
         hits, again = self._run(scan.data, patterns)
-        return Findings(hits, tuple(again), scan.found)
+        return Findings(hits, again, scan.found, [])
 
     def _run(self, data: bytes, patterns: Iterable[_Pattern]) -> tuple[tuple[Hit, ...], list[_Pattern]]:
         """Match the patterns: the hits, and which patterns a part of the text may match."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
+from classifier.lazy import lazy
 from classifier.mime import encodings, html
 from classifier.mime.headers import Headers, mailbox, parameters, split
 
@@ -29,8 +29,7 @@ _BOM = b"\xef\xbb\xbf"  # what some editors put before a saved message
 _UU_BEGIN = re.compile(r"^begin [0-7]{3,4} \S.*$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """`top`: the outermost part of a message; `real`: its bytes stand in the raw message as they are."""
 
     top: bool
@@ -92,7 +91,7 @@ class Part:
         value = self.headers.get("content-transfer-encoding") or ""
         return value.partition(";")[0].partition("(")[0].strip().strip('"').lower()
 
-    @cached_property
+    @lazy
     def _disposition(self) -> tuple[str, dict[str, str]]:
         return parameters(self.headers.get("content-disposition") or "")
 
@@ -113,7 +112,7 @@ class Part:
         data = encodings.from_transfer(data, encoding, limit)
         return data if encoding in ("", "7bit", "8bit", "binary") else _lf(data)
 
-    @cached_property
+    @lazy
     def text(self) -> str:
         """The body as a person reads it: decoded, HTML stripped, uuencoded blocks cut, at most 256 KB."""
         data = self.decoded(MAX_TEXT_BYTES)
@@ -165,12 +164,12 @@ class Message:
         """The message says that it is one text and no more."""
         return "content-type" in self.headers and self.root.content_type.startswith("text/")
 
-    @cached_property
+    @lazy
     def subject(self) -> str:
         """The decoded subject, "" without one."""
         return self.headers.get("subject") or ""
 
-    @cached_property
+    @lazy
     def _from(self) -> tuple[str, str]:
         return mailbox(self.headers.get("from") or "")
 
@@ -184,17 +183,17 @@ class Message:
         """The display name in From, "" without one."""
         return self._from[0]
 
-    @cached_property
+    @lazy
     def _texts(self) -> tuple[list[str], bool]:
         texts, html_only = _readable(self.root)
         return texts, html_only
 
-    @cached_property
+    @lazy
     def text(self) -> str:
         """What a person reads before any returned original: the first text parts, at most 256 KB."""
         return "\n".join(self._texts[0])[:MAX_TEXT_BYTES]
 
-    @cached_property
+    @lazy
     def opening(self) -> str:
         """The first few KB of the first text part, markup and all: enough to tell data from words, at little cost."""
         for part in self.root.walk():

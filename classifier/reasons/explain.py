@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from classifier.reasons import stage
 from classifier.reasons.book import Book, CodeDefault, load_book
@@ -50,8 +51,7 @@ _DERIVED = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     tier: int
     rank: int
     length: int
@@ -132,7 +132,7 @@ def explain(facts: Facts) -> Finding:
         found.append(_UNTOLD_DELAY)
     best = max(found, key=lambda c: c.weight, default=None)
     best = _by_stage(_weighed(best, found), codes.stage, status, reply)
-    return replace(_finding(facts, best, status, reply, action), alternatives=_lost(best, found))
+    return _finding(best, found, status, reply, action)
 
 
 def _lost(best: _Candidate | None, found: list[_Candidate]) -> tuple[tuple[Reason, str], ...]:
@@ -153,14 +153,14 @@ def _weighed(best: _Candidate | None, found: list[_Candidate]) -> _Candidate | N
     said = [c.reason for c in found if c.tier == CODE and c.source == "code"]
     if not said:
         return best
-    return replace(best, confidence=AGREED if best.reason in said else CONTRADICTED)
+    return best._replace(confidence=AGREED if best.reason in said else CONTRADICTED)
 
 
 def _by_stage(best: _Candidate | None, at: str | None, status: str | None, reply: int | None) -> _Candidate | None:
     """The verdict corrected by the command that was answered; `best` itself where the stage says nothing more."""
     senders = at == "mail" or (best is not None and _speaks_of_sender(best, status))
     if best is not None and senders and best.reason in _OF_RECIPIENTS:
-        return replace(best, reason=Reason.SENDER_REJECTED)
+        return best._replace(reason=Reason.SENDER_REJECTED)
     if at is None:
         return best
     final = reply >= 500 if reply is not None else (status or "").startswith("5")
@@ -293,7 +293,9 @@ def _status(field: str | None, text_codes: list[Code], prose_codes: list[Code], 
     return next((c for c in order if specificity(c) > 0), None) or text_code or field or prose_code
 
 
-def _finding(facts: Facts, best: _Candidate | None, status: str | None, reply: int | None, action: str) -> Finding:
+def _finding(
+    best: _Candidate | None, found: list[_Candidate], status: str | None, reply: int | None, action: str
+) -> Finding:
     reason = best.reason if best else Reason.UNKNOWN
     derived = False
     if status is None and reason in _DERIVED and best is not None and best.confidence >= 0.8:
@@ -309,4 +311,5 @@ def _finding(facts: Facts, best: _Candidate | None, status: str | None, reply: i
         confidence=best.confidence if best else 0.3,
         evidence=(best.evidence,) if best else (),
         final={"failed": True, "delayed": False}.get(action, True if (status or "").startswith("5") else None),
+        alternatives=_lost(best, found),
     )

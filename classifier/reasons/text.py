@@ -8,12 +8,12 @@ receiver see the folded form, where host names and link paths are telling.
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import Any
 
 import re2
 
 from classifier.fold import letters
+from classifier.lazy import lazy
 
 MAX_DIAGNOSTIC = 8 * 1024  # characters looked at of a diagnostic
 MAX_PROSE = 32 * 1024  # and of a report's human-readable part
@@ -63,12 +63,12 @@ class Text:
         self._text = text
         self._limit = limit
 
-    @cached_property
+    @lazy
     def folded(self) -> str:
         """One line, lower case, the codes that a reply repeats taken out."""
         return join_reply_lines(fold(self._text, self._limit))
 
-    @cached_property
+    @lazy
     def masked(self) -> str:
         """`folded` without names, numbers and boilerplate."""
         return mask(self.folded)

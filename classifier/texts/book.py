@@ -59,6 +59,7 @@ class Book:
 
     subject: Rulebook
     text: Rulebook
+    challenge: Rulebook  # those of `text` that know a challenge by its wording
     commands: frozenset[str]
     polite: frozenset[str]
     languages: Mapping[str, Language]
@@ -132,9 +133,11 @@ def book() -> Book:
     codes = counted | spoken.keys()
     speaks = {rule.id: code for rule in (*titles, *rules()) for code in rule.id.split(".")[1:] if code in codes}
     in_subjects = [*titles, *(r for r in rules() if r.attributes.get("where") in ("subject", "both"))]
+    in_texts = [r for r in rules() if r.attributes.get("where") != "subject"]
     return Book(
         subject=Rulebook(in_subjects, speaks),
-        text=Rulebook((r for r in rules() if r.attributes.get("where") != "subject"), speaks, TOPICS),
+        text=Rulebook(in_texts, speaks, TOPICS),
+        challenge=Rulebook(rule for rule in in_texts if rule.label == "challenge"),
         commands=_plain(tables(), "commands") - _plain({"": tables().get("words", {})}, "ambiguous"),
         polite=frozenset(w for phrase in _plain(tables(), "polite") for w in phrase.split()),
         languages={

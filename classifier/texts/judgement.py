@@ -40,7 +40,7 @@ def judge(message: Message, context: Context) -> Judgement:
 
 def is_challenge(message: Message) -> bool:
     """Tell whether a message in a report's clothes (some systems send them so) asks its reader to prove being human."""
-    return "challenge" in book().read(folded_text(message.text), None)
+    return bool(book().challenge.search(folded_text(message.text)))
 
 
 def _challenge(reading: Reading) -> Judgement | None:

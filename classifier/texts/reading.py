@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 
 from classifier.context import Context
 from classifier.fold import fold
+from classifier.lazy import lazy
 from classifier.mime import Message
 from classifier.texts import tongue
 from classifier.texts.book import book
@@ -52,22 +52,22 @@ class Reading:
         self.message = message
         self.context = context
 
-    @cached_property
+    @lazy
     def traits(self) -> Traits:
         """Who sent it, by its header fields."""
         return traits(self.message, self.context)
 
-    @cached_property
+    @lazy
     def new(self) -> str:
         """What the sender wrote now."""
         return new_text(self.message.text)
 
-    @cached_property
+    @lazy
     def text(self) -> str:
         """The new text, folded."""
         return folded_text(self.new)
 
-    @cached_property
+    @lazy
     def own(self) -> str:
         """The text with blanks for what it cites: whoever writes what a page or a program said does not say it."""
         if '"' not in self.text and "「" not in self.text:
@@ -75,22 +75,22 @@ class Reading:
         own = _CITED.sub(lambda cited: " " * len(cited.group()), self.text)
         return own if len(own.split()) > 3 and len(own) - own.count(" ") > _OWN_CHARS else self.text
 
-    @cached_property
+    @lazy
     def subject(self) -> str:
         """The subject, folded."""
         return fold(self.message.subject[:400])
 
-    @cached_property
+    @lazy
     def tongues(self) -> frozenset[str] | None:
         """The languages that the text can be in."""
         return tongue.possible(self.text, book().common)
 
-    @cached_property
+    @lazy
     def says(self) -> Said:
         """What the rules find in the sender's own words."""
         return book().read(self.own, self.tongues)
 
-    @cached_property
+    @lazy
     def titled(self) -> Said:
         """What they find in the subject."""
         return book().read(self.subject, None, title=True)
