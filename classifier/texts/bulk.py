@@ -21,6 +21,7 @@ ENOUGH = 3
 ENOUGH_OF_AN_ANSWER = 8
 MAX_HTML_BYTES = 128 * 1024
 LONG_CHARS = 1500
+SHORT_CHARS = 400
 NOTICE_TITLES = frozenset(
     {"auto", "auto_re", "absence", "received", "thanks", "gone", "moved", "unmonitored", "challenge"}
 )
@@ -82,6 +83,18 @@ def composed(reading: Reading) -> Judgement | None:
     return Judgement(Kind.OTHER, 0.7, evidence=tuple(evidence for _, evidence in made))
 
 
+def advertising(reading: Reading) -> Judgement | None:
+    """A text of some length that is advertising beyond doubt, by its make and what it offers: no more need be asked."""
+    if reading.traits.by_program or reading.short(SHORT_CHARS) or _answers(reading):
+        return None
+    if _TITLE_OF_ANSWER.within(reading.subject) or reading.titled.among(NOTICE_TITLES):
+        return None
+    found = [*_offered(reading), *_made(reading)]
+    if sum(points for points, _ in found) <= ENOUGH:
+        return None
+    return Judgement(Kind.OTHER, 0.7, evidence=tuple(evidence for _, evidence in found))
+
+
 def mail(reading: Reading) -> Judgement | None:
     """What lists and mailers send, and advertising."""
     if reading.traits.listed or reading.traits.bulk:
@@ -107,14 +120,19 @@ def _answers(reading: Reading) -> bool:
 
 def marks(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     """Each mark with its points."""
-    for evidence in reading.found("footer")[:1]:
-        yield (2 if reading.short(400) else 3), evidence
-    for label in _ADVERTISED:
-        for evidence in reading.found(label)[:1]:
-            yield (2 if label in _STRONG else 1), evidence
+    yield from _offered(reading)
     if reading.own_title:
         yield from _told(reading)
     yield from _made(reading)
+
+
+def _offered(reading: Reading) -> Iterator[tuple[int, Evidence]]:
+    """The marks of its text: what it offers, and whom to write to for no more of it."""
+    for evidence in reading.found("footer")[:1]:
+        yield (2 if reading.short(SHORT_CHARS) else 3), evidence
+    for label in _ADVERTISED:
+        for evidence in reading.found(label)[:1]:
+            yield (2 if label in _STRONG else 1), evidence
 
 
 def _made(reading: Reading) -> Iterator[tuple[int, Evidence]]:

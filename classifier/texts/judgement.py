@@ -4,8 +4,8 @@ An automatic answer, a challenge, an opt-out, a complaint, a notice by a machine
 customer reply costs more than a hundred misfiled bounces. Quoted text never counts (`newtext`). The first of these
 that is sure decides; each has its module, and says there what it needs to be sure.
 
-1. providers' complaint forms; list mail and campaigns, by header fields; challenges, which must never count as answers;
-   notices by machines that say so
+1. providers' complaint forms; list mail and campaigns, by header fields; reports by machines that say so; long bulk
+   mail and advertising beyond doubt; challenges, which must never count as answers
 2. mail to an unsubscribe address: the address alone is the request
 3. complaints before opt-outs: who complains wants out as well
 4. opt-outs before automatic answers: a request may come from somebody who is "no longer" a reader
@@ -29,8 +29,9 @@ def judge(message: Message, context: Context) -> Judgement:
     """Decide. Pure; bounded by `reading.MAX_TEXT_CHARS` and the bounds of the message's own parts."""
     reading = Reading(message, context)
     for decide in (
-        bulk.calendar, _form, bulk.sent_to_many, bulk.composed, _challenge, _passed_on, machines.report,
-        wishes.unsubscribe_address, wishes.complaint, wishes.opt_out, automatic.answer, machines.notice, bulk.mail,
+        bulk.calendar, _form, bulk.sent_to_many, bulk.composed, machines.report, bulk.advertising,
+        _challenge, _passed_on, wishes.unsubscribe_address, wishes.complaint, wishes.opt_out,
+        automatic.answer, machines.notice, bulk.mail,
     ):  # fmt: skip
         judgement = decide(reading)
         if judgement is not None:
