@@ -233,7 +233,10 @@ def _possible(
             for pattern in begun[string]:
                 if groups is not None and pattern.group is not None and pattern.group not in groups:
                     continue
-                if pattern.number not in possible and not any(map(found.isdisjoint, pattern.others)):
+                for strings in pattern.others:
+                    if found.isdisjoint(strings):
+                        break
+                else:
                     possible[pattern.number] = pattern
     return [possible[number] for number in sorted(possible)]
 
