@@ -71,15 +71,13 @@ _NOTHING = Findings((), [], frozenset(), [])
 class Scan:
     """A text (lower case) that is searched for several topics: looked through once, when that is first needed.
 
-    Rules that belong to a group are left out unless the group is one of `groups` (None: none is left out). A scan
-    serves one book.
+    A scan serves one book.
     """
 
-    __slots__ = ("data", "found", "groups", "text")
+    __slots__ = ("data", "found", "text")
 
-    def __init__(self, text: str, groups: frozenset[str] | None = None) -> None:
+    def __init__(self, text: str) -> None:
         self.text = text
-        self.groups = groups
         self.data = b""  # RE2 works on bytes: encoded once here, not once a pattern
         self.found: frozenset[int] | None = None  # the numbers of the book's strings that stand in it
 
@@ -139,22 +137,23 @@ class Rulebook:
 
     def search(self, text: str, groups: frozenset[str] | None = None) -> tuple[Hit, ...]:
         """All rules found in `text` (lower case), in the order of the book; see `find`."""
-        return self.find(Scan(text, groups)).hits
+        return self.find(Scan(text), None, groups).hits
 
-    def find(self, scan: Scan, topic: int | None = None) -> Findings:
+    def find(self, scan: Scan, topic: int | None = None, groups: frozenset[str] | None = None) -> Findings:
         """Look for all rules in a text, or those of a topic.
 
-        Raises RuleError where a pattern is needed that RE2 refuses (`check` finds those before).
+        Rules that belong to a group are left out unless the group is one of `groups` (None: none is left out). Raises
+        RuleError where a pattern is needed that RE2 refuses (`check` finds those before).
         """
         if not scan.text or not self._patterns:
             return _NOTHING
         if len(scan.text) > _REMEMBERED_LENGTH:
-            return self._find(scan, topic)
-        findings = self._known.get((scan.text, scan.groups, topic))
+            return self._find(scan, topic, groups)
+        findings = self._known.get((scan.text, groups, topic))
         if findings is None:
             if len(self._known) >= _REMEMBERED:
                 self._known = {}
-            findings = self._known[scan.text, scan.groups, topic] = self._find(scan, topic)
+            findings = self._known[scan.text, groups, topic] = self._find(scan, topic, groups)
         return findings
 
     def find_in_part(self, part: str, findings: Findings) -> tuple[Hit, ...]:
@@ -190,13 +189,13 @@ class Rulebook:
         """Drop what is remembered of texts searched before (for measuring)."""
         self._known = {}
 
-    def _find(self, scan: Scan, topic: int | None) -> Findings:
+    def _find(self, scan: Scan, topic: int | None, groups: frozenset[str] | None) -> Findings:
         if scan.found is None:
             scan.data = scan.text.encode("utf-8", "replace")
             matches = self._automaton.find_matches_as_indexes(scan.data, overlapping=True)
             scan.found = frozenset([_ALWAYS, *map(_string, matches)])
         indexes = self._begun.values() if topic is None else (self._begun.get(topic, {}),)
-        patterns = _possible(indexes, scan.found, scan.groups)
+        patterns = _possible(indexes, scan.found, groups)
         hits, again = self._run(scan.data, patterns)
         return Findings(hits, again, scan.found, [])
 

@@ -71,7 +71,7 @@ def _receivers(book: Book) -> Iterator[str]:
     yield from ("## Reasons: receivers", "")
     yield from ("`*`: the wording alone proves who speaks; the others need the receiver's name or mark.", "")
     for receiver in book.receivers:
-        rules = [r for r in book.receiver_rules.rules if r.attributes["receiver"] == receiver.name]
+        rules = [r for r in book.receiver_rules if r.attributes["receiver"] == receiver.name]
         relays = f"Relays: {', '.join(receiver.hosts)}."
         yield from (f"### {receiver.title}", "", relays, "", *_table(rules, "reason"), "")
 

@@ -13,18 +13,16 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
-
-import re2
 
 from classifier.rule import Rule, RuleError, load_rules
-from classifier.rulebook import Hit, Rulebook
+from classifier.rulebook import Hit, Rulebook, Scan
 from classifier.spelling import folded
 from classifier.verdict import Reason
 
 RULES = Path(__file__).parent.parent / "rules" / "reasons"
-_NEVER = r"[^\x00-\x{10FFFF}]"
+_MARK = "mark"
 _EXTRA_KEYS = frozenset({"receiver", "anywhere", "status", "reply", "stage", "confidence"})
 
 
@@ -54,19 +52,15 @@ class Book:
     """All rules. Receivers' rules look at folded texts, general rules at masked ones."""
 
     receivers: tuple[Receiver, ...]
-    receiver_rules: Rulebook
+    receiver_rules: tuple[Rule, ...]
+    spoken: Rulebook  # the same, those that hold only where their receiver speaks as its group; and receivers' marks
     text_rules: Rulebook
     codes: dict[str, CodeDefault]
     hosts: dict[str, str]
-    any_mark: Any  # a compiled RE2 without groups: far quicker where there is nothing to find
-    marks: Any  # the same with one group a receiver
-    anywhere: Rulebook  # those receiver rules that hold whoever speaks
-    own: dict[str, Rulebook]  # by receiver: those that hold only where it speaks
 
-    def receiver_hits(self, receiver: str | None, folded: str) -> tuple[Hit, ...]:
+    def receiver_hits(self, receiver: str | None, text: Scan) -> tuple[Hit, ...]:
         """The receiver rules found in a text of `receiver` (None: nobody we know)."""
-        own = self.own.get(receiver or "")
-        return (own.search(folded) if own else ()) + self.anywhere.search(folded)
+        return self.spoken.find(text, -1, frozenset([receiver] if receiver else ())).hits
 
     def receiver_of_host(self, host: str | None) -> str | None:
         """The receiver's name whose relay `host` is ("dns; mx.example.com" and trailing dots allowed)."""
@@ -77,13 +71,10 @@ class Book:
                 return name
         return None
 
-    def receiver_of_text(self, folded: str) -> str | None:
+    def receiver_of_text(self, text: Scan) -> str | None:
         """The receiver whose mark stands first in the text."""
-        data = folded.encode("utf-8", "replace")
-        if not data or self.any_mark.search(data) is None:
-            return None
-        found = self.marks.search(data)
-        return self.receivers[found.lastindex - 1].name if found else None
+        marks = self.spoken.find(text, self.spoken.topic(_MARK)).hits
+        return min(marks, key=attrgetter("start")).rule.id if marks else None
 
 
 def _read_receivers(files: list[Path]) -> tuple[Receiver, ...]:
@@ -119,18 +110,16 @@ def load_book(directory: Path = RULES) -> Book:
     names = {r.name for r in receivers}
     receiver_rules = _check([folded(rule) for f in receiver_files for rule in load_rules(f, "reason")], names)
     text_rules = [folded(rule) for f in sorted(directory.glob("text_*.toml")) for rule in load_rules(f, "reason")]
-    own = {
-        n: [r for r in receiver_rules if r.attributes["receiver"] == n and not r.attributes.get("anywhere")]
-        for n in names
-    }
+    own = [rule for rule in receiver_rules if not rule.attributes.get("anywhere")]
+    anywhere = [rule for rule in receiver_rules if rule.attributes.get("anywhere")]
+    marks = [Rule(r.name, _MARK, r.marks, "", "") for r in receivers if r.marks]
     return Book(
         receivers=receivers,
-        receiver_rules=Rulebook(receiver_rules),
+        receiver_rules=tuple(receiver_rules),
+        spoken=Rulebook(
+            [*own, *anywhere, *marks], {rule.id: rule.attributes["receiver"] for rule in own}, [frozenset([_MARK])]
+        ),
         text_rules=Rulebook(_check(text_rules, None)),
         codes=_read_codes(directory / "codes.toml"),
         hosts={host: r.name for r in receivers for host in r.hosts},
-        any_mark=re2.compile("|".join(m for r in receivers for m in r.marks) or _NEVER),
-        marks=re2.compile("|".join(f"({'|'.join(r.marks) or _NEVER})" for r in receivers)),
-        anywhere=Rulebook(r for r in receiver_rules if r.attributes.get("anywhere")),
-        own={name: Rulebook(rules) for name, rules in own.items()},
     )

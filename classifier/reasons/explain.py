@@ -218,9 +218,9 @@ def _paragraphs(prose: str) -> tuple[tuple[str | None, tuple[str, ...]], ...]:
 def _receiver(book: Book, facts: Facts, text: Text, prose: Text) -> str | None:
     """Who refused: its name in the report, its marks in the text, or the reporter itself, in this order."""
     return (
-        book.receiver_of_text(text.folded)
+        book.receiver_of_text(text.scan)
         or book.receiver_of_host(facts.remote_mta)
-        or book.receiver_of_text(prose.folded)
+        or book.receiver_of_text(prose.scan)
         or book.receiver_of_host(facts.reporting_mta)
     )
 
@@ -228,7 +228,7 @@ def _receiver(book: Book, facts: Facts, text: Text, prose: Text) -> str | None:
 def _by_rules(
     book: Book, text: Text, codes: _Codes, receiver: str | None, source: str, at_most: int = RECEIVER
 ) -> list[_Candidate]:
-    own, general = book.receiver_hits(receiver, text.folded), book.text_rules.search(text.masked)
+    own, general = book.receiver_hits(receiver, text.scan), book.text_rules.search(text.masked)
     tiers = [(hit, RECEIVER if hit.rule.rank >= OWN_RANK else TEXT) for hit in own] + [(hit, TEXT) for hit in general]
     return [_candidate(hit, tier, source, at_most) for hit, tier in tiers if _applies(hit, codes)]
 

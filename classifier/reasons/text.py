@@ -14,6 +14,7 @@ import re2
 
 from classifier.fold import letters
 from classifier.lazy import lazy
+from classifier.rulebook import Scan
 
 MAX_DIAGNOSTIC = 8 * 1024  # characters looked at of a diagnostic
 MAX_PROSE = 32 * 1024  # and of a report's human-readable part
@@ -67,6 +68,11 @@ class Text:
     def folded(self) -> str:
         """One line, lower case, the codes that a reply repeats taken out."""
         return join_reply_lines(fold(self._text, self._limit))
+
+    @lazy
+    def scan(self) -> Scan:
+        """`folded`, to be looked through for receivers and their rules."""
+        return Scan(self.folded)
 
     @lazy
     def masked(self) -> str:

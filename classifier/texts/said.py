@@ -29,7 +29,7 @@ class Said:
     names a rule's language by its id.
     """
 
-    __slots__ = ("_book", "_found", "_scan", "_searched", "_speaks", "_tongues")
+    __slots__ = ("_book", "_found", "_groups", "_scan", "_searched", "_speaks", "_tongues")
 
     def __init__(
         self,
@@ -40,7 +40,8 @@ class Said:
         speaks: Mapping[str, str],
     ) -> None:
         self._book = book
-        self._scan = Scan(text, groups)
+        self._scan = Scan(text)
+        self._groups = groups
         self._tongues = tongues
         self._speaks = speaks
         self._searched: dict[int, Findings] = {}
@@ -78,7 +79,7 @@ class Said:
     def _search(self, topic: int) -> Findings:
         findings = self._searched.get(topic)
         if findings is None:
-            findings = self._searched[topic] = self._book.find(self._scan, topic)
+            findings = self._searched[topic] = self._book.find(self._scan, topic, self._groups)
             for hit in findings.hits:
                 if hit.rule.label not in self._found and self._believes(hit):
                     self._found[hit.rule.label] = hit

@@ -34,7 +34,7 @@ def test_required(pattern: str, strings: list[set[str]]) -> None:
     assert [set(s) for s in required(pattern)] == strings
 
 
-BOOKS = [book().text, book().subject, load_book().text_rules, load_book().receiver_rules, ndr.book(), forged.book()]
+BOOKS = [book().text, book().subject, load_book().text_rules, load_book().spoken, ndr.book(), forged.book()]
 _PLAIN = st.sampled_from(["a", "b", "ab", "ba c", r"\.", r"\b", "[ab]", "[^a]", ".", "^", "$", r"\w", r"[a-c]"])
 _PATTERNS = st.recursive(
     _PLAIN,

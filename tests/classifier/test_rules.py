@@ -18,7 +18,7 @@ from classifier.rulebook import Rulebook
 from classifier.rulepage import PAGE, STRUCTURAL, rules_page
 from classifier.verdict import Reason
 
-ALL_RULES = load_book().receiver_rules.rules + load_book().text_rules.rules
+ALL_RULES = load_book().receiver_rules + load_book().text_rules.rules
 REPLIES = Path(__file__).parent / "known_replies.txt"
 TABLE = Path(__file__).parent / "reasons_table.toml"
 
