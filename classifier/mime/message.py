@@ -233,13 +233,14 @@ def _shrink(raw: bytes, start: int, end: int) -> int:
 
 
 def _lf(data: bytes) -> bytes:
-    returns = data.count(b"\r")
-    if not returns:
+    if b"\r" not in data:
         return data
-    if returns != data.count(b"\r\n"):  # some systems double them, others leave out the line feed
-        data = data.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n")
-        return data.replace(b"\r", b"\n")
-    return data.replace(b"\r\n", b"\n")
+    plain = data.replace(b"\r\n", b"\n")
+    if b"\r" not in plain:
+        return plain
+    del plain  # as long as the message
+    # Some systems double the carriage returns, others leave out the line feed.
+    return data.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _without_uuencode(text: str) -> str:
