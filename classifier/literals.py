@@ -8,6 +8,7 @@ never wrong.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log2
 
 MAX_STRINGS = 128  # alternatives of one requirement
@@ -91,12 +92,15 @@ def _class_end(pattern: str, at: int) -> int:
 
 
 def _bits(strings: Strings) -> float:
-    """How much it tells that one of these stands in a text: the logarithm of how seldom one does, by its letters."""
-    return -log2(sum(2.0 ** -sum(map(_bits_of, string)) for string in strings))
+    """How much it tells that one of these stands in a text: the logarithm of how seldom one does."""
+    return -log2(sum(map(_chance, strings)))
 
 
-def _bits_of(char: str) -> float:
-    return _BITS.get(char, _RARE_BITS if char.isascii() else _FOREIGN_BITS)
+@lru_cache(maxsize=16384)
+def _chance(string: str) -> float:
+    """That a text has this string, by its letters."""
+    bits = sum(_BITS.get(char, _RARE_BITS if char.isascii() else _FOREIGN_BITS) for char in string)
+    return float(2.0**-bits)
 
 
 def _best(requirements: list[Strings]) -> tuple[Strings, ...]:
