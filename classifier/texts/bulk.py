@@ -35,12 +35,14 @@ _MAILERS = Linear(
     r"|dartmail|lyris|zustellservice|constant contact|atlas mailer|\bsupermailer|turbomail|the bat! .{0,20}bulk"
 )
 _NOBODY = re.compile(
-    r"^(?:no[._-]?reply|do[._-]?not[._-]?reply|news(?:letters?)?|e-?news|alerts?|notifications?|notify|nobody|updates?|offers?"
+    r"^(?:n[aã]o[._-]?respond(?:a|er)|no[._-]?respond(?:a|er|as)|ne[._-]?pas[._-]?repondre|(?:bitte[._-]?)?nicht[._-]?antworten|non[._-]?rispondere"
+    r"|niet[._-]?(?:be)?antwoorden|nie[._-]?odpowiadac?j?|svara[._-]?ej|svar[._-]?ikke|voicemail|asterisk|no[._-]?reply|do[._-]?not[._-]?reply|news(?:letters?)?|e-?news|alerts?|notifications?|notify|nobody|updates?|offers?"
     r"|deals|promo(?:tions?)?|marketing|mailer|weboffers|specials|digest|list|nic|automail(?:er)?|orders?|billing|invoices?|statements?|tracking|shipping|monitor(?:ing)?)(?:[+._-].*)?$",
     re.IGNORECASE,
 )
 _ROBOT = re.compile(
-    r"^(?:no[._-]?reply|do[._-]?not[._-]?reply|alerts?|notifications?|notify|monitor(?:ing)?|robot|automail(?:er)?)(?:[+._-].*)?$",
+    r"^(?:n[aã]o[._-]?respond(?:a|er)|no[._-]?respond(?:a|er|as)|ne[._-]?pas[._-]?repondre|(?:bitte[._-]?)?nicht[._-]?antworten|non[._-]?rispondere"
+    r"|niet[._-]?(?:be)?antwoorden|nie[._-]?odpowiadac?j?|svara[._-]?ej|svar[._-]?ikke|voicemail|asterisk|no[._-]?reply|do[._-]?not[._-]?reply|alerts?|notifications?|notify|monitor(?:ing)?|robot|automail(?:er)?)(?:[+._-].*)?$",
     re.IGNORECASE,
 )
 _SUBJECT_MARKS = Linear(

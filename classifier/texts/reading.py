@@ -24,6 +24,20 @@ _CITED = re.compile(
     r'(?:(?<=[\s(:,])|^)"(?:(?=\w)(?:[^"\s]{1,40} ){2,30}[^"\s]{1,40}| (?:[^"\s]{1,40} ){3,30})"(?=[\s.,;:!?)]|$)'
     r"|[「『][^」』]{6,120}[」』]"
 )
+# "Hola, ¿qué tal?": a question that waits for no answer.
+_GREETING = re.compile(
+    r"^(?:[^\s?.!]{1,16}[\s,!.]{1,3}){0,4}(?:¿ ?)?"
+    r"(?:how are (?:you|things)(?: doing| all| today)?|how.?s (?:it going|life|everything)"
+    r"|como (?:va(?:is|n|s)?|te va|les va|le va|andas?|estas?|estan|estao|vai|vao)(?: todo)?"
+    r"|que tal(?: todo| estas?| va)?|todo bien|tudo (?:bem|bom|certo)(?: contigo| com voces?| consigo)?"
+    r"|come (?:va|stai|sta|state)|tutto bene|(?:comment )?(?:ca va|vas.tu|allez.vous)|tu vas bien|vous allez bien"
+    r"|wie geht.?s(?: dir| euch| ihnen)?|wie geht es(?: dir| euch| ihnen)?|alles (?:gut|klar)(?: bei \w+)?"
+    r"|hoe (?:gaat het|is het|gaat.t)(?: met \w+)?|alles goed|hur (?:mar (?:du|ni)|ar laget)"
+    r"|hvordan (?:gar det|har du det)|mita kuuluu|jak sie masz|co slychac|jak se mate|ako sa mate|kako s[it]e"
+    r"|ce mai face?ti|ce mai faci|hogy (?:van|vagy)|nasilsin(?:iz)?|apa kabar|как дела|как поживаете|як справи"
+    r"|τι κανετε|τι κανεισ)(?:, [^\s?.!]{1,16})? ?\?[\s!?.)]*"
+)
+_GREETING_CHARS = 90
 _OWN_CHARS = 20  # beside what is cited
 
 
@@ -64,8 +78,9 @@ class Reading:
 
     @lazy
     def text(self) -> str:
-        """The new text, folded."""
-        return folded_text(self.new)
+        """The new text, folded; without a greeting's question where it tells an address, as farewells do."""
+        text = folded_text(self.new)
+        return _GREETING.sub("", text, count=1) if "?" in text[:_GREETING_CHARS] and "@" in text else text
 
     @lazy
     def own(self) -> str:

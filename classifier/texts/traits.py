@@ -30,6 +30,12 @@ _RETURN_PATH = re.compile(
     r"|^(?:prvs=|btv1==|srs[01][=+-]|msprvs1=|b[0-9]*[+=-]|bo-|er-)",
     re.IGNORECASE,
 )
+# Tickets and lists are answered at addresses with the reader's in them as well.
+_ANSWERED_AT = re.compile(
+    r"^(?:repl(?:y|ies)|antwort|antwoord|r[eé]ponse|respuesta|risposta|resposta|svar|odpov|comment|ticket|case|support"
+    r"|request|un-?sub|opt-?out|leave|remove|confirm|subscribe|list)",
+    re.IGNORECASE,
+)
 _TOKEN = re.compile(r"[+=_-](?:[^+=_-]*\d[^+=_-]{3,}|[^+=_-]{3,}\d|[^@]*=)[^@]*$")
 _OURS_BOUNCE = re.compile(r"(?:^|\.)(?:bounces?|return|mailer|em\d*)\.", re.IGNORECASE)
 
@@ -94,7 +100,8 @@ def traits(message: Message, context: Context) -> Traits:
     path = headers.get("return-path") if context.envelope_from is None else f"<{context.envelope_from}>"
     null_path = path is not None and path.strip() == "<>" and tell("return-path", "<>")
     targets = _targets(message, context)
-    return_paths = [target for target in targets[:8] if _is_return_path(target, context)]
+    author = message.from_address.lower()
+    return_paths = [target for target in targets[:8] if _is_return_path(target, context, author)]
     to_return_path = bool(return_paths) and tell("to-return-path", return_paths[0])
     listed = not names.isdisjoint(_LIST_FIELDS) or precedence == "list" or _names_list(headers.get("list-id") or "")
     campaign = not names.isdisjoint(_CAMPAIGN_FIELDS)
@@ -140,12 +147,18 @@ def _targets(message: Message, context: Context) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _is_return_path(target: str, context: Context) -> bool:
+def _is_return_path(target: str, context: Context, author: str) -> bool:
     if context.patterns.verp:
         token = addresses.return_path_token(target, context.patterns)
         if token is not None and token.pattern in context.patterns.verp:
             return True
     local, _, domain = target.rpartition("@")
-    return bool(_RETURN_PATH.search(local)) or (
-        bool(_OURS_BOUNCE.search(domain)) and domain.lower().startswith("bounce")
-    )
+    if _RETURN_PATH.search(local) or (_OURS_BOUNCE.search(domain) and domain.lower().startswith("bounce")):
+        return True
+    return "=" in local and _names(local, author)
+
+
+def _names(local: str, author: str) -> bool:
+    """An envelope sender that names whom we had sent to, and that is who writes: "news-7-bob=client.example"."""
+    named = author.replace("@", "=")
+    return bool(named) and len(local) > len(named) and local.lower().endswith(named) and not _ANSWERED_AT.match(local)

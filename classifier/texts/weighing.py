@@ -158,6 +158,8 @@ class _Scales:
             return False
         if reading.own_title and not self.titled_auto and "ad.notice" in reading.says:
             return True
+        if reading.own_title and facts.bulk and not self.title and "footer" in reading.says:
+            return True
         if reading.own_title and not (self.title or told or facts.suppresses):
             return not reading.says.among({"moved", "ticket"})
         answers = self.title or not reading.own_title or "auto" in reading.titled

@@ -8,7 +8,7 @@ from classifier.texts import automatic, bulk, optout, people
 from classifier.texts.book import book
 from classifier.texts.notice import NOTICES, SENTENCE, names_contact
 from classifier.texts.reading import QUESTION_MARKS, Judgement, Reading
-from classifier.texts.weighing import TITLES
+from classifier.texts.weighing import ENOUGH, TITLES, weigh
 from classifier.verdict import Evidence, Kind
 
 _SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
@@ -38,8 +38,15 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
         )  # fmt: skip
     if reading.traits.answer and reading.titled.among(TITLES):
         return None
+    if not asked and _answers_by_program(reading):
+        return None
     person = people.opting_out(reading.message, reading.new, reading.traits.targets, target.person)
     return Judgement(Kind.UNSUBSCRIBE, 0.98, person, opt_out=True, evidence=told + reading.evidence("optout"))
+
+
+def _answers_by_program(reading: Reading) -> bool:
+    """Where the address that we write from is the one for opt-outs, absences arrive there as well."""
+    return not reading.own_title and "absence" in reading.says and weigh(reading).points > ENOUGH
 
 
 def complaint(reading: Reading) -> Judgement | None:
@@ -53,13 +60,23 @@ def complaint(reading: Reading) -> Judgement | None:
         return None
     if reading.says.among({"business", "stays", "footer"}) or bulk.sure(reading):
         return None
-    if not reading.short(1500 if reading.own_title else 3000):
+    if not reading.short(1500 if reading.own_title else 3000) or _names_deputy(reading):
         return None
     return Judgement(
         Kind.COMPLAINT, 0.9 if "person" not in reading.says else 0.8, people.sender(reading.message),
         opt_out="optout" in reading.says or "optout" in reading.titled,
         feedback_type="abuse", evidence=reading.evidence("complaint", "legal"),
     )  # fmt: skip
+
+
+def _names_deputy(reading: Reading) -> bool:
+    """A notice of absence whose sentence about a lawyer says whom to ask instead: law firms are away as well."""
+    hit = reading.says.get("complaint")
+    if hit is None or "absence" not in reading.says:
+        return False
+    before, after = _sentence(reading.text, hit.start, hit.end)
+    said = book().read(reading.text[before:after], reading.tongues)
+    return bool(said.among({"instead", "support"})) and automatic.likely(reading)
 
 
 def opt_out(reading: Reading) -> Judgement | None:

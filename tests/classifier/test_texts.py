@@ -243,3 +243,20 @@ def test_any_text_is_judged(text: str, subject: str) -> None:
 )
 def test_long_texts_are_judged_by_their_head(text: str) -> None:
     assert not classify(letter(text)).unparsable
+
+
+def test_an_envelope_sender_that_names_its_reader_is_a_return_path_in_any_language() -> None:
+    text = "Je suis en arrêt maladie. Votre message n'est pas transféré : merci d'écrire à accueil@mairie.example."
+    seen = [
+        "to-return-path" in " ".join(e.rule for e in classify(letter(text, to=to)).evidence)
+        for to in ("retour-31-bob=client.example@mail.shop.example", "reply-31-bob=client.example@mail.shop.example")
+    ]
+    assert seen == [True, False]
+
+
+def test_an_absence_answers_at_an_unsubscribe_address_too() -> None:
+    to = "unsubscribe-7c2@list.shop.example"
+    away = "I am out of the office until 12 May. In urgent cases please call Ann Hill, 01632 960960."
+    assert classify(letter(away, to=to, answers=True)).kind is Kind.AUTO_REPLY
+    for text in ("", "I have retired.", "I am on leave for a year, please stop the mails."):
+        assert classify(letter(text, to=to, answers=True)).kind is Kind.UNSUBSCRIBE
