@@ -64,6 +64,10 @@ def find(message: Message, report: Report, copy: Headers | None, context: Contex
         found.append(Evidence("forged.attachment", "", -1, program))
     strong = any(e.rule.startswith("ndr.strong") for e in report.evidence)
     asks = bool(lures and link) and not (named and strong)
+    page = "" if null or script else _program(message)  # whoever it names: mail systems attach no page to sign in on
+    if lures and page and not program:
+        found.append(Evidence("forged.attachment", "", -1, page))
+        asks = True
     hollow = not named and not null and ((link and not strong) or script or program)
     return tuple(found) if asks or hollow else ()
 

@@ -208,3 +208,20 @@ def test_flufl_names_a_recipient_and_never_a_reason() -> None:
     person = recipients.recipient(report.cases[0], report, "550 5.1.1 user unknown", None)
     assert (person.reason, person.category) == ("unknown", Category.SOFT)
     assert person.confidence < 0.5
+
+
+def test_a_page_to_sign_in_on_makes_a_notice_a_forgery_whomever_it_names() -> None:
+    def notice(attachment: str, says: str) -> bytes:
+        return (
+            "From: Mail Delivery Subsystem <mailer-daemon@shop.example>\nTo: ann@shop.example\n"
+            "Return-Path: <www@host.example>\nSubject: Undelivered Mail Returned to Sender\nMIME-Version: 1.0\n"
+            'Content-Type: multipart/mixed; boundary="b"\n\n--b\nContent-Type: text/plain\n\n'
+            f"Your message could not be delivered to\n\nann@shop.example\n\n{says}\n"
+            f'--b\nContent-Type: text/html\nContent-Disposition: attachment; filename="{attachment}"\n\n<p></p>\n'
+            "--b--\n"
+        ).encode()
+
+    asked = "To see it log in with your mailbox password."
+    assert classify(notice("Held.html", asked)).kind is Kind.OTHER
+    assert classify(notice("Held.html", "550 5.1.1 User unknown")).kind is Kind.BOUNCE
+    assert classify(notice("Held.txt", asked)).kind is Kind.BOUNCE
