@@ -34,15 +34,19 @@ _MAILERS = Linear(
     r"|sendgrid|mailjet|phpmailer|swiftmailer|ocxmail|aspmail|jmail|cgi|listserv|majordomo|mail(?:man|ing ?list)"
     r"|dartmail|lyris|zustellservice|constant contact|atlas mailer|\bsupermailer|turbomail|the bat! .{0,20}bulk"
 )
+_UNANSWERED = (
+    r"no[._-]?reply|do[._-]?not[._-]?reply|n[aã]o[._-]?respond(?:a|er)|no[._-]?respond(?:a|er|as)"
+    r"|ne[._-]?pas[._-]?repondre|(?:bitte[._-]?)?nicht[._-]?antworten|non[._-]?rispondere|niet[._-]?(?:be)?antwoorden"
+    r"|nie[._-]?odpowiadac?j?|svara[._-]?ej|svar[._-]?ikke|voicemail|asterisk|alerts?|notifications?|notify"
+    r"|monitor(?:ing)?|automail(?:er)?"
+)
 _NOBODY = re.compile(
-    r"^(?:n[aã]o[._-]?respond(?:a|er)|no[._-]?respond(?:a|er|as)|ne[._-]?pas[._-]?repondre|(?:bitte[._-]?)?nicht[._-]?antworten|non[._-]?rispondere"
-    r"|niet[._-]?(?:be)?antwoorden|nie[._-]?odpowiadac?j?|svara[._-]?ej|svar[._-]?ikke|voicemail|asterisk|no[._-]?reply|do[._-]?not[._-]?reply|news(?:letters?)?|e-?news|alerts?|notifications?|notify|nobody|updates?|offers?"
-    r"|deals|promo(?:tions?)?|marketing|mailer|weboffers|specials|digest|list|nic|automail(?:er)?|orders?|billing|invoices?|statements?|tracking|shipping|monitor(?:ing)?)(?:[+._-].*)?$",
+    rf"^(?:{_UNANSWERED}|news(?:letters?)?|e-?news|nobody|updates?|offers?"
+    r"|deals|promo(?:tions?)?|marketing|mailer|weboffers|specials|digest|list|nic|orders?|billing|invoices?|statements?|tracking|shipping)(?:[+._-].*)?$",
     re.IGNORECASE,
 )
 _ROBOT = re.compile(
-    r"^(?:n[aã]o[._-]?respond(?:a|er)|no[._-]?respond(?:a|er|as)|ne[._-]?pas[._-]?repondre|(?:bitte[._-]?)?nicht[._-]?antworten|non[._-]?rispondere"
-    r"|niet[._-]?(?:be)?antwoorden|nie[._-]?odpowiadac?j?|svara[._-]?ej|svar[._-]?ikke|voicemail|asterisk|no[._-]?reply|do[._-]?not[._-]?reply|alerts?|notifications?|notify|monitor(?:ing)?|robot|automail(?:er)?)(?:[+._-].*)?$",
+    rf"^(?:{_UNANSWERED}|robot)(?:[+._-].*)?$",
     re.IGNORECASE,
 )
 _SUBJECT_MARKS = Linear(

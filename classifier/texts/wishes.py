@@ -30,8 +30,9 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
     if target is None or reading.traits.listed:
         return None
     told = (Evidence("optout.address", "", -1, target.address[:200]),)
-    asked = "optout" in reading.says or "optout" in reading.titled
-    if not asked and not reading.short(200) and (reading.asks or reading.personal):
+    stays = "stays" in reading.says  # "I do not want to leave, but ..."
+    asked = ("optout" in reading.says or "optout" in reading.titled) and not stays
+    if (stays or (not asked and not reading.short(200))) and (reading.asks or reading.personal):
         return Judgement(
             Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=True, evidence=told,
             alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),
@@ -46,7 +47,9 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
 
 def _answers_by_program(reading: Reading) -> bool:
     """Where the address that we write from is the one for opt-outs, absences arrive there as well."""
-    return not reading.own_title and "absence" in reading.says and weigh(reading).points > ENOUGH
+    if reading.own_title or not reading.says.among({"absence", "unmonitored"}):
+        return False
+    return weigh(reading).points > ENOUGH
 
 
 def complaint(reading: Reading) -> Judgement | None:
@@ -136,7 +139,7 @@ def _about_our_mail(reading: Reading) -> bool:
     hit = reading.says.get("optout") or reading.titled["optout"]
     before, after = _sentence(reading.text, hit.start, hit.end) if "optout" in reading.says else (0, 0)
     said = book().read(reading.text[before:after] or reading.subject, reading.tongues)
-    return "our_mail" in said or "goods" not in said
+    return bool(said.among({"our_mail", "legal"})) or "goods" not in said  # "article 21" is no goods
 
 
 def _sentence(text: str, start: int, end: int) -> tuple[int, int]:
