@@ -29,7 +29,7 @@ _SRS1 = re.compile(r"srs1[=+-][^=@]+=([^=@]+)=(?:srs0)?[=+-]([^=@]+)=([^=@]+)=([
 _BATV = re.compile(
     r"prvs=(?:\w{4,20}=(.+)|\d{4}[0-9a-f]{6}/(.+)|(.+)/\d{4}[0-9a-f]{6})|btv1==[^=@]+==(.+)", re.IGNORECASE
 )
-_VERP = re.compile(r"([^=@]+)=([a-z0-9-]+(?:\.[a-z0-9-]+)+)", re.IGNORECASE)
+_VERP = re.compile(r"([^=@]+=)?([^=@]+)=([a-z0-9-]+(?:\.[a-z0-9-]+)+)", re.IGNORECASE)
 # What list managers put before the address where only hyphens part them: "news-return-17-lena=dest.example".
 _VERP_WORDS = re.compile(r".*?(?:^|-)(?:bounces?|returns?|owner|errors?|verp|b|r)(?:-\d+)*-", re.IGNORECASE)
 # And what mailing services put there: "bounces+4711042-9f3c-lena=dest.example" (a customer's number, a check).
@@ -176,7 +176,8 @@ def return_path_token(envelope_to: str, patterns: Patterns) -> Token | None:
             return Token(_from_verp(match["it"]), match["it"], pattern)
     local = target.rpartition("@")[0]
     if match := _VERP.fullmatch(local):
-        address = f"{_verp_local(match[1])}@{match[2]}"
+        counted, name, domain = match.groups()  # "bounce+zx8=lena=dest.example": a count before the address
+        address = f"{name if counted else _verp_local(name)}@{domain}"
         if valid(address):
             return Token(address, local, "verp")
     return None

@@ -240,8 +240,11 @@ def _case(address: str, text: str, action: str) -> Case:
 
 
 def _from_elsewhere(notice: Notice, context: Context) -> list[str]:
-    """Whom it was about where the notice does not say: the envelope's token, then the one address of the copy."""
-    for target in context.envelope_to:
+    """Whom it was about where the notice does not say: our return path's token, then the one address of the copy.
+
+    Where the envelope is not known, the notice's own To stands for it.
+    """
+    for target in context.envelope_to or [mailbox(notice.message.headers.get("to") or "")[1]]:
         token = addresses.return_path_token(target, context.patterns)
         if token and token.address:
             return [token.address]

@@ -32,7 +32,8 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
     told = (Evidence("optout.address", "", -1, target.address[:200]),)
     stays = "stays" in reading.says  # "I do not want to leave, but ..."
     asked = ("optout" in reading.says or "optout" in reading.titled) and not stays
-    if (stays or (not asked and not reading.short(200))) and (reading.asks or reading.personal):
+    told_more = stays or not reading.short(200) or (reading.asks and reading.personal)
+    if not asked and told_more and (reading.asks or reading.personal):
         return Judgement(
             Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=True, evidence=told,
             alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),

@@ -96,6 +96,7 @@ def test_rewriting_is_undone(rewritten: str, plain: str) -> None:
         ("news-lena=dest.example@lists.shop.example", "lena@dest.example"),
         ("bounces+92569-lena=dest.example@em.shop.example", "lena@dest.example"),
         ("bounces+4711042-9f3c-lena-maria=dest.example@em.shop.example", "lena-maria@dest.example"),
+        ("news+k9d2=lena.maria=dest.example@lists.shop.example", "lena.maria@dest.example"),
         ("bounces+007-lena=dest.example@em.shop.example", "007-lena@dest.example"),
         ("return@bounces.shop.example", None),
         ("a=b@bounces.shop.example", None),

@@ -260,3 +260,19 @@ def test_an_absence_answers_at_an_unsubscribe_address_too() -> None:
     assert classify(letter(away, to=to, answers=True)).kind is Kind.AUTO_REPLY
     for text in ("", "I have retired.", "I am on leave for a year, please stop the mails."):
         assert classify(letter(text, to=to, answers=True)).kind is Kind.UNSUBSCRIBE
+
+
+def test_who_wants_an_answer_is_read_at_an_unsubscribe_address() -> None:
+    to = "unsubscribe-7c2@list.shop.example"
+    for text in (
+        "No me quiero dar de baja, sólo cambiar de dirección: escribidme a eva@dest.example. ¿Lo podéis hacer?",
+        "We still get the paper one. Could you please send me the price list for schools?",
+    ):
+        assert classify(letter(text, to=to)).kind is Kind.HUMAN
+    assert classify(letter("Could you please take me off your list?", to=to)).kind is Kind.UNSUBSCRIBE
+
+
+def test_how_to_get_out_is_no_request() -> None:
+    news = "Die Bücherei hat am Samstag länger offen. Um sich abzumelden, schreiben Sie an rundbrief@ort.example."
+    assert not classify(letter(news, subject="Rundbrief 48")).opt_out
+    assert classify(letter("Ich möchte mich abmelden, schreiben Sie mir nicht mehr.")).opt_out
