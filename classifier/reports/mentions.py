@@ -7,7 +7,7 @@ any other; then what stands elsewhere: our own token in the envelope, a bare use
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from classifier import addresses
 from classifier.context import Context
@@ -62,6 +62,8 @@ _BARE_USER = re.compile(
     r"[^\n]*\n(?:[ \t]*\n){0,3}[ \t]*([A-Za-z0-9._-]{2,40})(?:[ \t]{2}|[ \t]*$)",
     re.MULTILINE | re.IGNORECASE,
 )
+# A name that a list begins a line with, before the reason in parentheses or alone (GroupWise).
+_LISTED_NAME = re.compile(r"^([ \t]{0,8})([A-Za-z0-9._-]{2,40})(?= \(|[ \t]*$)", re.MULTILINE)
 # qmail's log form of a reply: "Remote_host_said:_550_5.1.1_user_unknown/Giving_up_on_192.0.2.1./"
 _UNDERSCORED = re.compile(r"(?:\b[245]\d\d|[245]\.\d\.\d{1,3}|said:|_does_not_like)_\S*_")
 # Where some were reached and some were not, each one's own text says so, or Sendmail's heading above it.
@@ -100,6 +102,9 @@ class Notice:
 def cases(notice: Notice, context: Context) -> tuple[list[Case], bool]:
     """Give one case a recipient, and whether the notice itself names any."""
     mentions = find(notice.prose, _senders(notice))
+    if not mentions and (prose := _spelled_out(notice)) != notice.prose:
+        notice = replace(notice, prose=prose)
+        mentions = find(prose, _senders(notice))
     wanted = [a.address for value in notice.failed_header for a in addresses.find(value)]
     if not wanted:
         best = min((m.tier for m in mentions), default=NOT_MEANT)
@@ -115,8 +120,28 @@ def cases(notice: Notice, context: Context) -> tuple[list[Case], bool]:
         for address in wanted[:MAX_RECIPIENTS]
     ]
     if 1 < len(found) <= _MANY:
+        _add_lines(found, notice.prose)
         _tell_apart(found, notice.prose, {who: start for start, who in reversed(places)})
     return found, named
+
+
+def _spelled_out(notice: Notice) -> str:
+    """The prose with whole addresses where it lists mere names of the copy's recipients: "lena (user not found)"."""
+    if notice.copy is None:
+        return notice.prose
+    to = ", ".join(notice.copy.get(field) or "" for field in ("to", "cc"))
+    names = {hit.address.rpartition("@")[0].lower(): hit.address for hit in addresses.find(to[:20_000], _MANY)}
+    return _LISTED_NAME.sub(lambda line: line[1] + names.get(line[2].lower(), line[2]), notice.prose)
+
+
+def _add_lines(cases: list[Case], prose: str) -> None:
+    """Give each case without a text the line that names it and nobody else: "Unknown user: lena@dest.example"."""
+    lines = prose[:20_000].splitlines()
+    for case in cases:
+        who = (case.address or "").lower()
+        own = [line for line in lines if who in line.lower() and line.count("@") == 1] if not case.diagnostic else []
+        if own:
+            case.diagnostic = cut(own[0].strip())
 
 
 def _tell_apart(cases: list[Case], prose: str, places: dict[str, int]) -> None:

@@ -225,3 +225,22 @@ def test_a_page_to_sign_in_on_makes_a_notice_a_forgery_whomever_it_names() -> No
     assert classify(notice("Held.html", asked)).kind is Kind.OTHER
     assert classify(notice("Held.html", "550 5.1.1 User unknown")).kind is Kind.BOUNCE
     assert classify(notice("Held.txt", asked)).kind is Kind.BOUNCE
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "\tlena (user not found)\n\tboris (Disk quota exceeded)\n",
+        "Unknown user: lena@dest.example\nUser mailbox exceeds allowed size: boris@dest.example\n",
+    ],
+)
+def test_each_of_several_has_the_line_that_names_it(listed: str) -> None:
+    notice = (
+        "From: Mailer-Daemon@dest.example\nSubject: Message status - undeliverable\nMIME-Version: 1.0\n"
+        'Content-Type: multipart/mixed; boundary="b"\n\n--b\nContent-Type: text/plain\n\n'
+        f"The message that you sent was undeliverable to the following:\n{listed}\n"
+        "--b\nContent-Type: message/rfc822\n\nFrom: news@shop.example\nTo: lena@dest.example, boris@dest.example\n"
+        "Subject: x\n\ny\n--b--\n"
+    ).encode()
+    told = {person.address: person.reason for person in classify(notice).recipients}
+    assert told == {"lena@dest.example": "bad_mailbox", "boris@dest.example": "mailbox_full"}
