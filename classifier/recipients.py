@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
-from classifier.reasons import Facts, explain
+from classifier.reasons.explain import explain
+from classifier.reasons.facts import Facts
 from classifier.reports.model import Case, Report
 from classifier.verdict import REASONS, Kind, Reason, Recipient
 

@@ -127,7 +127,8 @@ def _parameters(value: str) -> tuple[str, dict[str, str]]:
                 continue
             number, _, encoded = rest.partition("*")
             index = int(number) if number.isascii() and number.isdigit() and len(number) < 5 else 0
-            pieces.setdefault(key, {})[index] = (text, (encoded == "" and rest.endswith("*")) or not number)
+            is_encoded = not number or (encoded == "" and rest[-1:] == "*")
+            pieces.setdefault(key, {})[index] = (text, is_encoded)
         for key, parts in pieces.items():
             params[key] = _joined([parts[i] for i in sorted(parts)])
     return head.strip().lower(), params

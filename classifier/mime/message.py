@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from classifier.lazy import lazy
 from classifier.mime import encodings, html
 from classifier.mime.headers import Headers, mailbox, parameters, split
 
@@ -50,6 +49,8 @@ class Part:
         self._depth = depth
         self._place = kind
         self._children: list[Part] | None = None
+        self._disposition: tuple[str, dict[str, str]] | None = None
+        self._text: str | None = None
         self.headers, self._body_at, defects = split(data, *span)
         tree.parts += 1
         if defects:
@@ -91,19 +92,20 @@ class Part:
         value = self.headers.get("content-transfer-encoding") or ""
         return value.partition(";")[0].partition("(")[0].strip().strip('"').lower()
 
-    @lazy
-    def _disposition(self) -> tuple[str, dict[str, str]]:
-        return parameters(self.headers.get("content-disposition") or "")
-
     @property
     def disposition(self) -> str:
         """`inline`, `attachment` or another word, lower-cased; "" where none is declared."""
-        return self._disposition[0]
+        return self._disposed()[0]
 
     @property
     def filename(self) -> str | None:
         """The file name from Content-Disposition or Content-Type, None without one."""
-        return self._disposition[1].get("filename") or self.params.get("name")
+        return self._disposed()[1].get("filename") or self.params.get("name")
+
+    def _disposed(self) -> tuple[str, dict[str, str]]:
+        if self._disposition is None:
+            self._disposition = parameters(self.headers.get("content-disposition") or "")
+        return self._disposition
 
     def decoded(self, limit: int = MAX_DECODED_BYTES) -> bytes:
         """The body without its transfer encoding, LF line ends, at most `limit` bytes."""
@@ -112,18 +114,21 @@ class Part:
         data = encodings.from_transfer(data, encoding, limit)
         return data if encoding in ("", "7bit", "8bit", "binary") else _lf(data)
 
-    @lazy
+    @property
     def text(self) -> str:
         """The body as a person reads it: decoded, HTML stripped, uuencoded blocks cut, at most 256 KB."""
+        if self._text is None:
+            self._text = self._read()
+        return self._text
+
+    def _read(self) -> str:
         data = self.decoded(MAX_TEXT_BYTES)
         text = encodings.decode(data, self.params.get("charset"))
         if self.content_type == "text/html" or (
             self.content_type == "text/plain" and text[:200].lstrip().lower().startswith(("<html", "<!doctype html"))
         ):
             return html.to_text(text)
-        if "begin " in text:
-            text = _without_uuencode(text)
-        return text
+        return _without_uuencode(text) if "begin " in text else text
 
     def walk(self) -> Iterator[Part]:
         """Yield this part and all below it, in the order in which they stand."""
@@ -144,6 +149,10 @@ class Message:
         self.headers: Headers = root.headers
         self._tree = tree
         self._mapped = (0, 0)  # an offset into `data` and the one into `raw` that it stands for
+        self._from: tuple[str, str] | None = None
+        self._texts: tuple[list[str], bool] | None = None
+        self._text: str | None = None
+        self._opening: str | None = None
 
     @property
     def defects(self) -> list[str]:
@@ -164,49 +173,49 @@ class Message:
         """The message says that it is one text and no more."""
         return "content-type" in self.headers and self.root.content_type.startswith("text/")
 
-    @lazy
+    @property
     def subject(self) -> str:
         """The decoded subject, "" without one."""
         return self.headers.get("subject") or ""
 
-    @lazy
-    def _from(self) -> tuple[str, str]:
-        return mailbox(self.headers.get("from") or "")
-
     @property
     def from_address(self) -> str:
         """The address in From, "" without one."""
-        return self._from[1]
+        return self._author()[1]
 
     @property
     def from_name(self) -> str:
         """The display name in From, "" without one."""
-        return self._from[0]
+        return self._author()[0]
 
-    @lazy
-    def _texts(self) -> tuple[list[str], bool]:
-        texts, html_only = _readable(self.root)
-        return texts, html_only
+    def _author(self) -> tuple[str, str]:
+        if self._from is None:
+            self._from = mailbox(self.headers.get("from") or "")
+        return self._from
 
-    @lazy
+    @property
     def text(self) -> str:
         """What a person reads before any returned original: the first text parts, at most 256 KB."""
-        return "\n".join(self._texts[0])[:MAX_TEXT_BYTES]
-
-    @lazy
-    def opening(self) -> str:
-        """The first few KB of the first text part, markup and all: enough to tell data from words, at little cost."""
-        for part in self.root.walk():
-            if not part.children and part.content_type.startswith(("text/", "multipart/")):
-                opening = encodings.decode(part.decoded(OPENING_BYTES), part.params.get("charset"))
-                if opening.strip():
-                    return opening
-        return ""
+        if self._text is None:
+            self._text = "\n".join(self._read()[0])[:MAX_TEXT_BYTES]
+        return self._text
 
     @property
     def html_only(self) -> bool:
         """All of `text` came from HTML."""
-        return self._texts[1]
+        return self._read()[1]
+
+    def _read(self) -> tuple[list[str], bool]:
+        if self._texts is None:
+            self._texts = _readable(self.root)
+        return self._texts
+
+    @property
+    def opening(self) -> str:
+        """The first few KB of the first text part, markup and all: enough to tell data from words, at little cost."""
+        if self._opening is None:
+            self._opening = _opening(self.root)
+        return self._opening
 
     def raw_offset(self, offset: int) -> int:
         """Map an offset into `data` to one into `raw`; -1 stays -1."""
@@ -253,6 +262,15 @@ def _without_uuencode(text: str) -> str:
         done = len(text) if end < 0 else end + 4
     kept.append(text[done:])
     return "".join(kept)
+
+
+def _opening(root: Part) -> str:
+    for part in root.walk():
+        if not part.children and part.content_type.startswith(("text/", "multipart/")):
+            opening = encodings.decode(part.decoded(OPENING_BYTES), part.params.get("charset"))
+            if opening.strip():
+                return opening
+    return ""
 
 
 def _readable(root: Part) -> tuple[list[str], bool]:

@@ -13,7 +13,6 @@ from typing import Any
 import re2
 
 from classifier.fold import letters
-from classifier.lazy import lazy
 from classifier.rulebook import Scan
 
 MAX_DIAGNOSTIC = 8 * 1024  # characters looked at of a diagnostic
@@ -63,21 +62,30 @@ class Text:
     def __init__(self, text: str, limit: int) -> None:
         self._text = text
         self._limit = limit
+        self._folded: str | None = None
+        self._scan: Scan | None = None
+        self._masked: str | None = None
 
-    @lazy
+    @property
     def folded(self) -> str:
         """One line, lower case, the codes that a reply repeats taken out."""
-        return join_reply_lines(fold(self._text, self._limit))
+        if self._folded is None:
+            self._folded = join_reply_lines(fold(self._text, self._limit))
+        return self._folded
 
-    @lazy
+    @property
     def scan(self) -> Scan:
         """`folded`, to be looked through for receivers and their rules."""
-        return Scan(self.folded)
+        if self._scan is None:
+            self._scan = Scan(self.folded)
+        return self._scan
 
-    @lazy
+    @property
     def masked(self) -> str:
         """`folded` without names, numbers and boilerplate."""
-        return mask(self.folded)
+        if self._masked is None:
+            self._masked = mask(self.folded)
+        return self._masked
 
 
 def fold(text: str, limit: int) -> str:

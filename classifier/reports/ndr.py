@@ -13,7 +13,8 @@ from pathlib import Path
 from classifier.context import Context
 from classifier.fold import letters
 from classifier.mime import Message
-from classifier.reasons import Facts, explain
+from classifier.reasons.explain import explain
+from classifier.reasons.facts import Facts
 from classifier.reports import mentions, returned, sender, ses
 from classifier.reports.model import Report
 from classifier.rule import load_rules

@@ -4,8 +4,8 @@ A language's file says `language`, `dates` (dmy, mdy, ymd or ambiguous) and list
 programs title an automatic answer), `away`, `received`, `thanks`, `gone`, `moved`, `unmonitored` (how people title a
 notice), `commands` (a message that is only one of these asks for an opt-out), `polite` (what may stand around a
 command), `months`. Its rules (`says` = the label) tell what new text says. A file without `language` holds rules only;
-there `where` = `subject` or `both` may say where to look. Rules, words and texts are folded alike
-(`classifier/fold.py`), so that they are written as people write.
+there `where` = `subject`, `both` or `head` (what a text begins with) may say where to look. Rules, words and texts are
+folded alike (`classifier/fold.py`), so that they are written as people write.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Book:
     subject: Rulebook
     text: Rulebook
     challenge: Rulebook  # those of `text` that know a challenge by its wording
+    greeting: Rulebook  # what asks how one is
     commands: frozenset[str]
     polite: frozenset[str]
     languages: Mapping[str, Language]
@@ -75,6 +76,10 @@ class Book:
         """
         groups = tongues if tongues is None or text.isascii() else tongues | self.uncounted
         return Said(self.subject if title else self.text, text, tongues, groups, self.speaks)
+
+    def greeting_ends(self, text: str) -> int:
+        """Where the question that a folded text begins with ends, if it is one that waits for no answer; else 0."""
+        return max((hit.end for hit in self.greeting.search(text)), default=0)
 
     def asks_to_end(self, folded: str) -> bool:
         """Tell whether a short text is nothing but a word like "unsubscribe", with politeness around it."""
@@ -130,14 +135,15 @@ def book() -> Book:
     titles = [rule for code, table in spoken.items() for rule in _titles(code, table)]
     common = _common()
     counted = frozenset(code for languages in common.values() for code in languages)
-    codes = counted | spoken.keys()
+    codes = counted | frozenset(spoken)
     speaks = {rule.id: code for rule in (*titles, *rules()) for code in rule.id.split(".")[1:] if code in codes}
     in_subjects = [*titles, *(r for r in rules() if r.attributes.get("where") in ("subject", "both"))]
-    in_texts = [r for r in rules() if r.attributes.get("where") != "subject"]
+    in_texts = [r for r in rules() if r.attributes.get("where") not in ("subject", "head")]
     return Book(
         subject=Rulebook(in_subjects, speaks),
         text=Rulebook(in_texts, speaks, TOPICS),
         challenge=Rulebook(rule for rule in in_texts if rule.label == "challenge"),
+        greeting=Rulebook(rule for rule in rules() if rule.label == "greeting"),
         commands=_plain(tables(), "commands") - _plain({"": tables().get("words", {})}, "ambiguous"),
         polite=frozenset(w for phrase in _plain(tables(), "polite") for w in phrase.split()),
         languages={

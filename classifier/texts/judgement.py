@@ -6,7 +6,7 @@ that is sure decides; each has its module, and says there what it needs to be su
 
 1. providers' complaint forms; list mail and campaigns, by header fields; reports by machines that say so; long bulk
    mail and advertising beyond doubt; challenges, which must never count as answers
-2. mail to an unsubscribe address: the address alone is the request
+2. mail to an unsubscribe address: the address alone is the request, but for a text that says more than one needs
 3. complaints before opt-outs: who complains wants out as well
 4. opt-outs before automatic answers: a request may come from somebody who is "no longer" a reader
 5. automatic answers; what else a program sent by itself; bulk mail
@@ -20,7 +20,7 @@ from classifier.mime import Message
 from classifier.texts import automatic, bulk, forms, machines, people, wishes
 from classifier.texts.book import book
 from classifier.texts.reading import Judgement, Reading, folded_text
-from classifier.verdict import Kind
+from classifier.verdict import Evidence, Kind
 
 __all__ = ["Judgement", "is_challenge", "judge"]
 
@@ -76,4 +76,12 @@ def _passed_on(reading: Reading) -> Judgement | None:
 
 def _human(reading: Reading) -> Judgement:
     sure = 0.95 if reading.asks or reading.personal or reading.traits.person else 0.8
-    return Judgement(Kind.HUMAN, sure, people.sender(reading.message), evidence=reading.evidence("person", "business"))
+    found = reading.evidence("person", "business")
+    target = wishes.unsubscribe_target(reading)
+    if target is None:
+        return Judgement(Kind.HUMAN, sure, people.sender(reading.message), evidence=found)
+    return Judgement(
+        Kind.HUMAN, 0.7, people.sender(reading.message), opt_out="stays" not in reading.says,
+        evidence=(Evidence("optout.address", "", -1, target.address[:200]), *found),
+        alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text says more than a request"),),
+    )  # fmt: skip

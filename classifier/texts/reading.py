@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from classifier.context import Context
 from classifier.fold import fold
-from classifier.lazy import lazy
 from classifier.mime import Message
-from classifier.texts import tongue
+from classifier.texts import make, tongue
 from classifier.texts.book import book
 from classifier.texts.newtext import new_text
 from classifier.texts.said import Said
@@ -23,19 +22,6 @@ _ANSWER = re.compile(r"\W{0,3}[^\s:]{1,5}\s?:")
 _CITED = re.compile(
     r'(?:(?<=[\s(:,])|^)"(?:(?=\w)(?:[^"\s]{1,40} ){2,30}[^"\s]{1,40}| (?:[^"\s]{1,40} ){3,30})"(?=[\s.,;:!?)]|$)'
     r"|[「『][^」』]{6,120}[」』]"
-)
-# "Hola, ¿qué tal?": a question that waits for no answer.
-_GREETING = re.compile(
-    r"^(?:[^\s?.!]{1,16}[\s,!.]{1,3}){0,4}(?:¿ ?)?"
-    r"(?:how are (?:you|things)(?: doing| all| today)?|how.?s (?:it going|life|everything)"
-    r"|como (?:va(?:is|n|s)?|te va|les va|le va|andas?|estas?|estan|estao|vai|vao)(?: todo)?"
-    r"|que tal(?: todo| estas?| va)?|todo bien|tudo (?:bem|bom|certo)(?: contigo| com voces?| consigo)?"
-    r"|come (?:va|stai|sta|state)|tutto bene|(?:comment )?(?:ca va|vas.tu|allez.vous)|tu vas bien|vous allez bien"
-    r"|wie geht.?s(?: dir| euch| ihnen)?|wie geht es(?: dir| euch| ihnen)?|alles (?:gut|klar)(?: bei \w+)?"
-    r"|hoe (?:gaat het|is het|gaat.t)(?: met \w+)?|alles goed|hur (?:mar (?:du|ni)|ar laget)"
-    r"|hvordan (?:gar det|har du det)|mita kuuluu|jak sie masz|co slychac|jak se mate|ako sa mate|kako s[it]e"
-    r"|ce mai face?ti|ce mai faci|hogy (?:van|vagy)|nasilsin(?:iz)?|apa kabar|как дела|как поживаете|як справи"
-    r"|τι κανετε|τι κανεισ)(?:, [^\s?.!]{1,16})? ?\?[\s!?.)]*"
 )
 _GREETING_CHARS = 90
 _OWN_CHARS = 20  # beside what is cited
@@ -65,50 +51,80 @@ class Reading:
     def __init__(self, message: Message, context: Context) -> None:
         self.message = message
         self.context = context
+        self._traits: Traits | None = None
+        self._new: str | None = None
+        self._text: str | None = None
+        self._own: str | None = None
+        self._subject: str | None = None
+        self._tongues: tuple[frozenset[str] | None] | None = None
+        self._says: Said | None = None
+        self._titled: Said | None = None
+        self._make: tuple[tuple[int, Evidence], ...] | None = None
 
-    @lazy
+    @property
     def traits(self) -> Traits:
         """Who sent it, by its header fields."""
-        return traits(self.message, self.context)
+        if self._traits is None:
+            self._traits = traits(self.message, self.context)
+        return self._traits
 
-    @lazy
+    @property
     def new(self) -> str:
         """What the sender wrote now."""
-        return new_text(self.message.text)
+        if self._new is None:
+            self._new = new_text(self.message.text)
+        return self._new
 
-    @lazy
+    @property
     def text(self) -> str:
         """The new text, folded; without a greeting's question where it tells an address, as farewells do."""
-        text = folded_text(self.new)
-        return _GREETING.sub("", text, count=1) if "?" in text[:_GREETING_CHARS] and "@" in text else text
+        if self._text is None:
+            text = folded_text(self.new)
+            greets = "?" in text[:_GREETING_CHARS] and "@" in text
+            self._text = text[book().greeting_ends(text) :] if greets else text
+        return self._text
 
-    @lazy
+    @property
     def own(self) -> str:
         """The text with blanks for what it cites: whoever writes what a page or a program said does not say it."""
-        if '"' not in self.text and "「" not in self.text:
-            return self.text
-        own = _CITED.sub(lambda cited: " " * len(cited.group()), self.text)
-        return own if len(own.split()) > 3 and len(own) - own.count(" ") > _OWN_CHARS else self.text
+        if self._own is None:
+            self._own = _without_citations(self.text)
+        return self._own
 
-    @lazy
+    @property
     def subject(self) -> str:
         """The subject, folded."""
-        return fold(self.message.subject[:400])
+        if self._subject is None:
+            self._subject = fold(self.message.subject[:400])
+        return self._subject
 
-    @lazy
+    @property
     def tongues(self) -> frozenset[str] | None:
-        """The languages that the text can be in."""
-        return tongue.possible(self.text, book().common)
+        """The languages that the text can be in; None: in any."""
+        if self._tongues is None:
+            self._tongues = (tongue.possible(self.text, book().common),)
+        return self._tongues[0]
 
-    @lazy
+    @property
     def says(self) -> Said:
         """What the rules find in the sender's own words."""
-        return book().read(self.own, self.tongues)
+        if self._says is None:
+            self._says = book().read(self.own, self.tongues)
+        return self._says
 
-    @lazy
+    @property
     def titled(self) -> Said:
         """What they find in the subject."""
-        return book().read(self.subject, None, title=True)
+        if self._titled is None:
+            self._titled = book().read(self.subject, None, title=True)
+        return self._titled
+
+    @property
+    def make(self) -> tuple[tuple[int, Evidence], ...]:
+        """The marks of bulk mail that stand outside the text, each with its points."""
+        if self._make is None:
+            self._make = tuple(make.marks(self.message, self.traits.flagged))
+        return self._make
 
     @property
     def asks(self) -> bool:
@@ -143,6 +159,13 @@ class Reading:
     def evidence(self, *labels: str) -> tuple[Evidence, ...]:
         """What was found under these labels, with the headers' evidence."""
         return self.found(*labels) + self.traits.evidence
+
+
+def _without_citations(text: str) -> str:
+    if '"' not in text and "「" not in text:
+        return text
+    own = _CITED.sub(lambda cited: " " * len(cited.group()), text)
+    return own if len(own.split()) > 3 and len(own) - own.count(" ") > _OWN_CHARS else text
 
 
 def folded_text(text: str) -> str:

@@ -13,6 +13,7 @@ from classifier.verdict import Evidence, Kind
 
 _SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
 _OF_MAIL = frozenset({"optout", "grumble", "our_mail", "about_mail", "complaint", "legal"})
+_REQUEST_WORDS, _REQUEST_BYTES = 20, 200
 _WISH_CHARS = 280  # nobody's mere wish to get no more mail is much longer
 _LONG_CHARS = 1500
 _TITLED_CHARS = 300
@@ -25,17 +26,22 @@ _LINKED = re.compile(r"https?:|www\.|send a blank|click|clic\b|klick")  # beside
 
 
 def unsubscribe_address(reading: Reading) -> Judgement | None:
-    """Mail to a List-Unsubscribe address, whatever it says; but for questions that somebody must answer."""
-    target = optout.address(reading.traits.targets, reading.context)
-    if target is None or reading.traits.listed:
+    """Mail to a List-Unsubscribe address, which is the request, unless its text asks for something else.
+
+    A text that says more than such a request needs is read as anywhere else: people cancel contracts and tickets there.
+    """
+    target = unsubscribe_target(reading)
+    if target is None:
         return None
     told = (Evidence("optout.address", "", -1, target.address[:200]),)
     stays = "stays" in reading.says  # "I do not want to leave, but ..."
     asked = ("optout" in reading.says or "optout" in reading.titled) and not stays
-    told_more = stays or not reading.short(200) or (reading.asks and reading.personal)
-    if not asked and told_more and (reading.asks or reading.personal):
+    if _says_more(reading) and not (asked and _titles_a_signature(reading)):
+        return None
+    matters = stays or "goods" in reading.says or (reading.asks and reading.personal)
+    if not asked and matters and (reading.asks or reading.personal):
         return Judgement(
-            Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=True, evidence=told,
+            Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=not stays, evidence=told,
             alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),
         )  # fmt: skip
     if reading.traits.answer and reading.titled.among(TITLES):
@@ -44,6 +50,22 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
         return None
     person = people.opting_out(reading.message, reading.new, reading.traits.targets, target.person)
     return Judgement(Kind.UNSUBSCRIBE, 0.98, person, opt_out=True, evidence=told + reading.evidence("optout"))
+
+
+def unsubscribe_target(reading: Reading) -> optout.Target | None:
+    """The unsubscribe address that it was sent to; None for list mail, which may name one among others."""
+    return None if reading.traits.listed else optout.address(reading.traits.targets, reading.context)
+
+
+def _says_more(reading: Reading) -> bool:
+    """Tell whether a text is longer than a mere request; a letter of a script with many of them takes more bytes."""
+    return len(reading.text.encode()) > _REQUEST_BYTES or len(reading.text.split()) > _REQUEST_WORDS
+
+
+def _titles_a_signature(reading: Reading) -> bool:
+    """The subject is the request, and the text says nothing that matters: a signature, a disclaimer."""
+    said = reading.says.among({"optout", "person", "business", "plans", "goods", "kin", "complaint", *NOTICES})
+    return book().asks_to_end(reading.subject) and not said and not reading.asks
 
 
 def _answers_by_program(reading: Reading) -> bool:

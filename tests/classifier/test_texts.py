@@ -272,6 +272,49 @@ def test_who_wants_an_answer_is_read_at_an_unsubscribe_address() -> None:
     assert classify(letter("Could you please take me off your list?", to=to)).kind is Kind.UNSUBSCRIBE
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        (
+            "Sehr geehrte Damen und Herren, hiermit kündige ich meinen Vertrag mit dem Studio zum Jahresende. Bestätigen Sie "
+            "mir bitte die Kündigung und ziehen Sie ab Januar nichts mehr ein."
+        ),
+        (
+            "I have to cancel the Pilates course from March on, as we move to Leeds. Two months are paid already, so kindly "
+            "settle those with the account that I paid from."
+        ),
+        (
+            "Θέλω να διακόψω τη συνδρομή μου στο γυμναστήριο από τον Ιανουάριο, γιατί αλλάζω πόλη. Έχετε ήδη χρεώσει τον "
+            "επόμενο μήνα στην κάρτα μου."
+        ),
+        (
+            "예매한 공연표 두 장을 취소하고 싶습니다. 어제 결제했는데 날짜를 잘못 골랐습니다. 수수료가 얼마인지, 환불은 언제 되는지 "
+            "알려 주세요. 회원 번호는 2210입니다."
+        ),
+    ],
+)
+def test_a_letter_to_an_unsubscribe_address_is_read(text: str) -> None:
+    verdict = classify(letter(text, to="unsubscribe-7c2@list.shop.example"))
+    assert (verdict.kind, verdict.opt_out) == (Kind.HUMAN, True)  # somebody reads it, and no more mail is sent
+    assert verdict.alternatives[0][0] is Kind.UNSUBSCRIBE
+
+
+def test_a_signature_below_a_request_is_no_letter() -> None:
+    signed = (
+        "Hill & Sons Ltd, Registered in England 0123456\n12 Canal Street, Unit 4, Manchester M1 3WD\n"
+        "Tel 01632 960960, Fax 01632 960961, www.hill.example\nThe Complete Supplier of Pumps and Valves since 1954"
+    )
+    to = "unsubscribe-7c2@list.shop.example"
+    assert classify(letter(signed, subject="unsubscribe", to=to)).kind is Kind.UNSUBSCRIBE
+    assert classify(letter(signed, subject="Pumps", to=to)).kind is Kind.HUMAN
+
+
+def test_who_stays_wants_no_end() -> None:
+    stays = "I do not want to unsubscribe, could you only write to my new address from now on?"
+    verdict = classify(letter(stays, to="unsubscribe-7c2@list.shop.example"))
+    assert (verdict.kind, verdict.opt_out) == (Kind.HUMAN, False)
+
+
 def test_how_to_get_out_is_no_request() -> None:
     news = "Die Bücherei hat am Samstag länger offen. Um sich abzumelden, schreiben Sie an rundbrief@ort.example."
     assert not classify(letter(news, subject="Rundbrief 48")).opt_out
