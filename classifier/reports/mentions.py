@@ -221,9 +221,9 @@ def _senders(notice: Notice) -> set[str]:
     return senders
 
 
-# Where a quoted reply begins: at the beginning of a line, behind a colon or a quotation mark.
+# Where a quoted reply begins: at the beginning of a line, behind a transcript's arrow, a colon or a quotation mark.
 _REPLY = re.compile(
-    r"(?:^[ \t>*|]{0,12}(?:<<< ?|#)?|[:：'\"(] ?|(?:said|returned|was|reason|response|answered|error)\s{1,8})"
+    r"(?:^[ \t>*|]{0,12}(?:<<< ?|#)?|<-- ?|[:：'\"(] ?|(?:said|returned|was|reason|response|answered|error)\s{1,8})"
     r"(?=[45][0-5]\d(?:[ -]#?[245]\.\d{1,3}\.\d{1,3}\b|[ -][^\d\s]|$))",
     re.MULTILINE | re.IGNORECASE,
 )

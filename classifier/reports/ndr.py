@@ -216,8 +216,10 @@ def _said(text: str) -> tuple[Hit, ...]:
 
 def _may_be_notice(message: Message, context: Context) -> bool:
     """Cheap test for what no mail system signs: a forwarding rule's copy, or a null path, and a telling subject."""
-    if "replied" in (message.headers.get("auto-submitted") or ""):
-        return False
+    if "replied" in (message.headers.get("auto-submitted") or ""):  # so some reports say as well
+        told = (message.subject[:_SUBJECT_CHARS], message.text[:_SUBJECT_CHARS])
+        fails = sender.is_filter(message) or all("failed" in _signals(text) for text in told)
+        return fails and sender.null_path(message, context)
     if "x-ms-exchange-inbox-rules-loop" in message.headers or sender.null_path(message, context):
         return True
     if sender.is_list_manager(message) or sender.is_filter(message) or _SUBJECT_OF_FORWARD.match(message.subject):

@@ -13,7 +13,7 @@ from classifier.verdict import Evidence, Kind
 
 _SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
 _OF_MAIL = frozenset({"optout", "grumble", "our_mail", "about_mail", "complaint", "legal"})
-_REQUEST_WORDS, _REQUEST_BYTES = 20, 200
+_REQUEST_WORDS, _REQUEST_BYTES = 20, 150
 _WISH_CHARS = 280  # nobody's mere wish to get no more mail is much longer
 _LONG_CHARS = 1500
 _TITLED_CHARS = 300

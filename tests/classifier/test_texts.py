@@ -272,27 +272,27 @@ def test_who_wants_an_answer_is_read_at_an_unsubscribe_address() -> None:
     assert classify(letter("Could you please take me off your list?", to=to)).kind is Kind.UNSUBSCRIBE
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        (
-            "Sehr geehrte Damen und Herren, hiermit kündige ich meinen Vertrag mit dem Studio zum Jahresende. Bestätigen Sie "
-            "mir bitte die Kündigung und ziehen Sie ab Januar nichts mehr ein."
-        ),
-        (
-            "I have to cancel the Pilates course from March on, as we move to Leeds. Two months are paid already, so kindly "
-            "settle those with the account that I paid from."
-        ),
-        (
-            "Θέλω να διακόψω τη συνδρομή μου στο γυμναστήριο από τον Ιανουάριο, γιατί αλλάζω πόλη. Έχετε ήδη χρεώσει τον "
-            "επόμενο μήνα στην κάρτα μου."
-        ),
-        (
-            "예매한 공연표 두 장을 취소하고 싶습니다. 어제 결제했는데 날짜를 잘못 골랐습니다. 수수료가 얼마인지, 환불은 언제 되는지 "
-            "알려 주세요. 회원 번호는 2210입니다."
-        ),
-    ],
+LETTERS = (
+    (
+        "Sehr geehrte Damen und Herren, hiermit kündige ich meinen Vertrag mit dem Studio zum Jahresende. "
+        "Bestätigen Sie mir bitte die Kündigung und ziehen Sie ab Januar nichts mehr ein."
+    ),
+    (
+        "I have to cancel the Pilates course from March on, as we move to Leeds. Two months are paid "
+        "already, so kindly settle those with the account that I paid from."
+    ),
+    (
+        "Θέλω να διακόψω τη συνδρομή μου στο γυμναστήριο από τον Ιανουάριο, γιατί αλλάζω πόλη. Έχετε ήδη "
+        "χρεώσει τον επόμενο μήνα στην κάρτα μου."
+    ),
+    (
+        "예매한 공연표 두 장을 취소하고 싶습니다. 어제 결제했는데 날짜를 잘못 골랐습니다. 수수료가 얼마인지 "
+        "알려 주세요. 회원 번호는 2210입니다."
+    ),
 )
+
+
+@pytest.mark.parametrize("text", LETTERS)
 def test_a_letter_to_an_unsubscribe_address_is_read(text: str) -> None:
     verdict = classify(letter(text, to="unsubscribe-7c2@list.shop.example"))
     assert (verdict.kind, verdict.opt_out) == (Kind.HUMAN, True)  # somebody reads it, and no more mail is sent
