@@ -4,12 +4,19 @@
 #   make test    set everything up and run the whole suite
 #   make check   lint, types, layers
 #   make bench   measure
+# For a busy tap (docs/operations.md):
+#   make compiled   install a copy with the classifier compiled to C into .venv-compiled
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
+# The distribution's own Python is compiled with profiling, which many others are not; it needs its headers for this.
+COMPILED := .venv-compiled
+COMPILED_PYTHON ?= $(shell for p in /usr/bin/python3 $(PYTHON); do \
+	$$p -c 'import ensurepip, os, sys, sysconfig, venv; sys.exit(sys.version_info < (3, 11) or not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null && { echo $$p; break; }; done)
+SOURCES := $(shell find proxy classifier store bouncetap -type f ! -name '*.pyc')
 
-.PHONY: run test check bench setup setup-dev system-packages clean
+.PHONY: run test check bench compiled setup setup-dev system-packages clean
 .DEFAULT_GOAL := run
 
 run: setup
@@ -25,6 +32,7 @@ check: setup-dev
 	@$(BIN)/lint-imports
 
 bench: setup-dev
+	@$(MAKE) -s compiled || echo "without the compiled classifier" >&2
 	@$(BIN)/python -m bench $(ARGS)
 
 setup: $(VENV)/.installed
@@ -46,9 +54,20 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $(VENV)/.installed $@
 
+compiled: $(COMPILED)/.installed
+
+$(COMPILED)/.installed: setup.py pyproject.toml constraints.txt $(SOURCES)
+	@command -v cc >/dev/null 2>&1 && [ -n "$(COMPILED_PYTHON)" ] || { echo "make compiled needs a C compiler and Python 3.11 or newer with its headers: on Debian or Ubuntu, apt-get install gcc python3-dev python3-venv" >&2; exit 1; }
+	@echo "Installing bouncetap with the classifier compiled into $(COMPILED), with $(COMPILED_PYTHON) (two minutes) ..."
+	@[ -x $(COMPILED)/bin/pip ] || $(COMPILED_PYTHON) -m venv $(COMPILED)
+	@rm -rf build  # setuptools would pack what an older version left there
+	@BOUNCETAP_COMPILE=1 PIP_CONSTRAINT=constraints.txt $(COMPILED)/bin/pip install -q --disable-pip-version-check .
+	@rm -rf build
+	@touch $@
+
 # Real IMAP clients for the client matrix. Without root the tests that need an absent one say so and skip; in CI they fail.
 system-packages:
 	@sh tests/system-packages.sh
 
 clean:
-	rm -rf $(VENV) var build *.egg-info
+	rm -rf $(VENV) $(COMPILED) var build *.egg-info

@@ -1,5 +1,7 @@
 """How many messages a second the classifier reads, beside flufl.bounce and Sisimai, on one core and in one run.
 
+Ours takes part twice: from the sources on this Python, and compiled on the distribution's, which Sisimai's Perl is too.
+
 The labelled messages (`../shared/corpus/dev`, or $BOUNCETAP_CORPUS), else `fixtures/`, lie in the memory of one process
 a contender; all are pinned to one core. First each reads every message once, alone and under guard: what kills a
 contender (1 GB of memory, 5 s) is named and left out for all of them. Then come rounds in which they take turns, over
@@ -30,8 +32,11 @@ ROUNDS = 7
 MEMORY_CAP_BYTES = 1 << 30
 MESSAGE_LIMIT_S = 5.0
 ROUND_LIMIT_S = 600.0
+# As `make compiled` installs it: -P keeps the sources of this checkout out of its way.
+COMPILED = ROOT / ".venv-compiled/bin/python"
 CONTENDERS = {
     "bouncetap": [sys.executable, "-m", "bench.contender", "bouncetap"],
+    "compiled": [str(COMPILED), "-P", str(ROOT / "bench/contender.py"), "bouncetap"],
     "flufl.bounce": [sys.executable, "-m", "bench.contender", "flufl"],
     "Sisimai": ["perl", str(Path(__file__).with_name("sisimai.pl"))],
 }
@@ -126,11 +131,17 @@ def messages() -> tuple[list[Path], set[int]]:
 
 def available() -> list[str]:
     """The contenders that are installed; says which are not."""
+    absent = []
     perl = shutil.which("perl")
-    if perl and subprocess.run([perl, "-MSisimai", "-e", "1"], capture_output=True, check=False).returncode == 0:
-        return list(CONTENDERS)
-    sys.stdout.write("Sisimai is not installed (Debian package libsisimai-perl): without it\n")
-    return [name for name in CONTENDERS if name != "Sisimai"]
+    if not perl or subprocess.run([perl, "-MSisimai", "-e", "1"], capture_output=True, check=False).returncode:
+        sys.stdout.write("Sisimai is not installed (Debian package libsisimai-perl): without it\n")
+        absent.append("Sisimai")
+    if COMPILED.exists():
+        sys.stdout.write(f"compiled: bouncetap as `make compiled` installs it, for {COMPILED.resolve()}\n")
+    else:
+        sys.stdout.write("nothing is compiled (`make compiled`): without it\n")
+        absent.append("compiled")
+    return [name for name in CONTENDERS if name not in absent]
 
 
 def deadly(name: str, listing: Path, count: int, core: int) -> list[int]:
@@ -192,7 +203,10 @@ def main() -> int:
         rates = {n: len(chosen) / statistics.median(p.seconds for p in r.rounds[label]) for n, r in results.items()}
         for name, result in results.items():
             took = result.rounds[label]
-            ratio = f"  ours is {rates['bouncetap'] / rates[name]:.2f} times as fast" if name != "bouncetap" else ""
+            ours = [
+                f"{n} is {rates[n] / rates[name]:.2f}" for n in ("bouncetap", "compiled") if n in rates and n != name
+            ]
+            ratio = f"  {', '.join(ours)} times as fast"
             spread = (
                 f"{len(chosen) / max(p.seconds for p in took):,.0f}-{len(chosen) / min(p.seconds for p in took):,.0f}"
             )

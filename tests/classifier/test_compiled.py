@@ -1,0 +1,63 @@
+"""The classifier as `make compiled` installs it gives the verdicts that the sources give.
+
+mypyc trusts types where Python does not look at them: what it makes of a wrong one is a TypeError, hence an unparsable
+verdict, and it has faults of its own. So every message that we have is read twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from classifier import classify
+from tests.conftest import CORPUS, ROOT
+from tests.support.hostile import CASES
+from tests.support.letters import letter
+
+HERE = Path(__file__).parent
+ADDRESSES = ("newsletter@news.shop.example", "bounces+17188-bob=client.example@rp.shop.example")
+PROGRAM = """
+import sys
+from pathlib import Path
+import classifier.rulebook
+from classifier import classify
+assert not classifier.rulebook.__file__.endswith(".py"), "not compiled"
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    sys.stdout.write(ascii(classify(path.read_bytes())) + "\\n")
+"""
+
+
+def letters() -> list[bytes]:
+    """The short messages of `letters*.txt`, to an ordinary address and to a return path by turns."""
+    lines = [line for path in sorted(HERE.glob("letters*.txt")) for line in path.read_text("utf-8").splitlines()]
+    texts = [line.split(" ", 2)[2] for line in lines if line and not line.startswith("#")]
+    return [letter(text, to=ADDRESSES[n % 2], answers=n % 3 == 0) for n, text in enumerate(texts)]
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    """The Python of `.venv-compiled`, brought up to date."""
+    if shutil.which("cc") is None and not os.environ.get("CI"):
+        pytest.skip("there is no C compiler: the compiled classifier is left untested")
+    made = subprocess.run(["make", "-s", "compiled"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return ROOT / ".venv-compiled/bin/python"
+
+
+@pytest.mark.timeout(900)
+def test_compiled_and_sources_agree(python: Path, tmp_path: Path) -> None:
+    files = [*sorted((ROOT / "fixtures").rglob("*.eml")), *(sorted(CORPUS.iterdir()) if CORPUS.is_dir() else ())]
+    messages = [path.read_bytes() for path in files] + letters() + [make() for make in CASES.values()]
+    for number, raw in enumerate(messages):
+        (tmp_path / f"{number:06}").write_bytes(raw)
+    told = subprocess.run(
+        [python, "-P", "-c", PROGRAM, tmp_path], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    verdicts = told.stdout.splitlines()
+    assert len(verdicts) == len(messages)
+    differ = [n for n, raw in enumerate(messages) if ascii(classify(raw)) != verdicts[n]]
+    assert not differ, [(messages[n][:200], verdicts[n]) for n in differ[:3]]
