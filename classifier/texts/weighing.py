@@ -133,6 +133,7 @@ class _Scales:
             for why, true in (
                 ("it asks a question", _asks(self.reading)),
                 ("it answers or orders something", _personal(self.reading, self.notice)),
+                ("it does so of goods", {"person", "business", "goods"} <= self.reading.says.among(_OF_PEOPLE)),
                 ("it wants our mail", "stays" in self.reading.says),
                 ("it is long", not self.reading.short(_LONG_CHARS)),
             )

@@ -38,8 +38,8 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
     asked = ("optout" in reading.says or "optout" in reading.titled) and not stays
     if _says_more(reading) and not (asked and _titles_a_signature(reading)):
         return None
-    matters = stays or "goods" in reading.says or (reading.asks and reading.personal)
-    if not asked and matters and (reading.asks or reading.personal):
+    matters = ("goods" in reading.says) + reading.asks + reading.personal
+    if stays or (matters > 1 and not asked):
         return Judgement(
             Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=not stays, evidence=told,
             alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),

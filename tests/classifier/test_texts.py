@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -272,6 +274,7 @@ def test_who_wants_an_answer_is_read_at_an_unsubscribe_address() -> None:
     assert classify(letter("Could you please take me off your list?", to=to)).kind is Kind.UNSUBSCRIBE
 
 
+STAY = (Path(__file__).parent / "who_stays.txt").read_text("utf-8").splitlines()
 LETTERS = (
     (
         "Sehr geehrte Damen und Herren, hiermit kündige ich meinen Vertrag mit dem Studio zum Jahresende. "
@@ -309,9 +312,10 @@ def test_a_signature_below_a_request_is_no_letter() -> None:
     assert classify(letter(signed, subject="Pumps", to=to)).kind is Kind.HUMAN
 
 
-def test_who_stays_wants_no_end() -> None:
-    stays = "I do not want to unsubscribe, could you only write to my new address from now on?"
-    verdict = classify(letter(stays, to="unsubscribe-7c2@list.shop.example"))
+@pytest.mark.parametrize("to", ["unsubscribe-7c2@list.shop.example", "newsletter@news.shop.example"])
+@pytest.mark.parametrize("text", STAY, ids=[text.split()[0] for text in STAY])
+def test_who_stays_wants_no_end(text: str, to: str) -> None:
+    verdict = classify(letter(text.partition(" ")[2], to=to, answers=True))
     assert (verdict.kind, verdict.opt_out) == (Kind.HUMAN, False)
 
 
