@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import process_time
 
-from store.worker import GC_THRESHOLD
+from store.worker import spare_garbage_collection
 
 
 def bouncetap() -> tuple[Callable[[bytes], bool], Callable[[], None]]:
@@ -51,8 +51,7 @@ def main(name: str, listing: str) -> None:
     read, forget = {"bouncetap": bouncetap, "flufl": flufl}[name]()
     loaded = [Path(path).read_bytes() for path in Path(listing).read_text().splitlines()]
     gc.collect()
-    gc.freeze()  # the messages are not the contender's garbage
-    gc.set_threshold(GC_THRESHOLD)  # as where we classify; so for all contenders in Python
+    spare_garbage_collection()  # as where we classify; so for all contenders in Python
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:

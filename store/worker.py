@@ -21,7 +21,7 @@ from store.wire import receive, send
 
 MEMORY_LIMIT_BYTES = 1 << 30
 GRACE_S = 5.0  # the filer's own patience ends first
-GC_THRESHOLD = 20_000  # objects made and not yet dropped: a message leaves hardly a cycle behind
+GC_THRESHOLD = 20_000  # objects made and not yet dropped
 
 
 def main() -> None:
@@ -37,8 +37,7 @@ def main() -> None:
     prepare = getattr(made, name)
     if hasattr(made, "warm_up"):
         made.warm_up()  # so that the first message does not pay for it
-    gc.freeze()  # what is loaded stays: no need to walk it in every collection
-    gc.set_threshold(GC_THRESHOLD)
+    spare_garbage_collection()
     send(link, b"ready")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # from here on a traceback might quote a message
     with contextlib.suppress(EOFError, ConnectionError):
@@ -51,6 +50,12 @@ def main() -> None:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 send(link, answer)
             send(link, b"%d" % rss_bytes())
+
+
+def spare_garbage_collection() -> None:
+    """What is loaded stays, and need not be walked in every collection; what comes leaves hardly a cycle behind."""
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
 
 
 def rss_bytes() -> int:

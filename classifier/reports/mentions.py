@@ -136,12 +136,12 @@ def _spelled_out(notice: Notice) -> str:
 
 def _add_lines(cases: list[Case], prose: str) -> None:
     """Give each case without a text the line that names it and nobody else: "Unknown user: lena@dest.example"."""
-    lines = prose[:20_000].splitlines()
+    lines = [(line.lower(), line) for line in prose[:20_000].splitlines() if line.count("@") == 1]
     for case in cases:
         who = (case.address or "").lower()
-        own = [line for line in lines if who in line.lower() and line.count("@") == 1] if not case.diagnostic else []
-        if own:
-            case.diagnostic = cut(own[0].strip())
+        own = next((line for low, line in lines if who in low), "")
+        if own and not case.diagnostic:
+            case.diagnostic = cut(own.strip())
 
 
 def _tell_apart(cases: list[Case], prose: str, places: dict[str, int]) -> None:
