@@ -21,13 +21,21 @@ from tests.support.letters import letter
 HERE = Path(__file__).parent
 ADDRESSES = ("newsletter@news.shop.example", "bounces+17188-bob=client.example@rp.shop.example")
 PROGRAM = """
+import pickle
 import sys
 from pathlib import Path
 import classifier.rulebook
 from classifier import classify
+from classifier.context import Patterns
+from store.prepare import Job, prepare
+from store.settings import Retention
 assert not classifier.rulebook.__file__.endswith(".py"), "not compiled"
 for path in sorted(Path(sys.argv[1]).iterdir()):
-    sys.stdout.write(ascii(classify(path.read_bytes())) + "\\n")
+    verdict = classify(path.read_bytes())
+    assert pickle.loads(pickle.dumps(verdict)) == verdict
+    sys.stdout.write(ascii(verdict) + "\\n")
+job = Job("1", 0, path.read_bytes(), b"<>", (b"<a@b.example>",), "", Retention(), Patterns())
+assert pickle.loads(pickle.dumps(prepare(job))).verdict  # as the filer's worker does it
 """
 
 
