@@ -319,6 +319,23 @@ def test_who_stays_wants_no_end(text: str, to: str) -> None:
     assert (verdict.kind, verdict.opt_out) == (Kind.HUMAN, False)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I do not want to subscribe any more, please stop.",
+        "No quiero recibir más correos, quiero darme de baja.",
+        "Už nechci odebírat newsletter, odhlaste mě prosím.",
+        "Ne želim više primati poštu, odjavite me.",
+        "Не хочу больше получать рассылку, отпишите меня.",
+        "不想再订阅,请取消。",
+        "もう配信しないでください。配信停止を希望します。",
+        "لا أريد استقبال رسائلكم، أرجو إلغاء الاشتراك",
+    ],
+)
+def test_who_no_longer_wants_it_does_not_stay(text: str) -> None:
+    assert classify(letter(text, answers=True)).kind is Kind.UNSUBSCRIBE
+
+
 def test_how_to_get_out_is_no_request() -> None:
     news = "Die Bücherei hat am Samstag länger offen. Um sich abzumelden, schreiben Sie an rundbrief@ort.example."
     assert not classify(letter(news, subject="Rundbrief 48")).opt_out
