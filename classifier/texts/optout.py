@@ -12,7 +12,9 @@ from classifier.linear import Linear
 
 _LOCAL = Linear(
     r"(?:^|[.+=_-])(?:un-?subs?|un-?subscribe[ds]?|un-?subscription|opt-?out|optouts|remove|removal|list-?remove|signoff|sign-off"
-    r"|abmelden|abmeldung|desabonnement|desinscription|baja|bajas|cancelacion|disiscrizione|afmelden|uitschrijven|avregistrera"
+    r"|abmelden|abmeldung|desabo(?:nn?ement|nner)?|desinscri(?:re|ption)|baja|bajas|baixa|cancelacion|desuscribir(?:se)?"
+    r"|disiscrizione|cancellami"
+    r"|descadastr(?:ar|o)|dezabonare|afmelden|uitschrijven|avregistrera|avanmalan|odjava|odhlaseni|odhlasenie"
     r"|afmeld|avmeld|odhlasit|wypisz|leiratkozas|otpiska)(?:$|[.+=_-])"
     r"|^(?:leave|u|uns|listunsub|lu)[+-][\w.=+-]{6,}$|[\w]-(?:leave|off)$|^leave-[\w.-]+$"
 )
