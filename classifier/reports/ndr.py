@@ -49,8 +49,7 @@ _SUBJECT_OF_FORWARD = re.compile(
     r"\s{0,4}(?:fwd?|wg|tr|rv|enc|i|vs|vb|pd|ilt|doorst|转发|轉寄|전달)\s?[:：]", re.IGNORECASE
 )
 _FORWARD = re.compile(
-    r"^(?:_{10,}|-{2,} ?(?:original message|forwarded message|ursprüngliche nachricht|message transféré)[ -]*|"
-    r"(?:from|von|de): .+)$",
+    r"^(?:_{10,}|-{2,}[ \t]{0,3}[^\W\d_][^-\n]{2,50}-{2,}|(?:from|von|de): .+)[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -116,6 +115,8 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
         return 0.0, False
     if sender.is_system(message, context) and signals & _SAYS:
         return (0.96 if "strong" in signals else 0.93), False
+    if {"strong", "failed"} <= signals and sender.null_path(message, context):
+        return 0.9, False
     if "stopped" in signals and _stopped_by_filter(message, context, prose):
         return 0.85, False
     if sender.is_exchange(message):

@@ -27,7 +27,7 @@ _CAMPAIGN_FIELDS = frozenset({
 _TO_FIELDS = ("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to", "apparently-to")
 _RETURN_PATH = re.compile(
     r"(?:^|[.+=_-])(?:bounces?|bounced|bnc|returns?|rtn|rp|return-?path|errors?-to|verp|mailer-daemon|nobounce|fbl-?bounce"
-    r"|ndr|rebonds?|rebotes?|rimbalz[oi]|studs|odbicia|visszapattano)(?:$|[.+=_-])"
+    r"|ndr|rebonds?|rebotes?|rimbalz[oi]|odbicia|visszapattano)(?:$|[.+=_-])"
     r"|^(?:prvs=|btv1==|srs[01][=+-]|msprvs1=|b[0-9]*[+=-]|bo-|er-)",
     re.IGNORECASE,
 )
