@@ -60,9 +60,10 @@ $(COMPILED)/.installed: setup.py pyproject.toml constraints.txt $(SOURCES)
 	@command -v cc >/dev/null 2>&1 && [ -n "$(COMPILED_PYTHON)" ] || { echo "make compiled needs a C compiler and Python 3.11 or newer with its headers: on Debian or Ubuntu, apt-get install gcc python3-dev python3-venv" >&2; exit 1; }
 	@echo "Installing bouncetap with the classifier compiled into $(COMPILED), with $(COMPILED_PYTHON) (two minutes) ..."
 	@[ -x $(COMPILED)/bin/pip ] || $(COMPILED_PYTHON) -m venv $(COMPILED)
-	@rm -rf build  # setuptools would pack what an older version left there
+	@rm -rf $@ build  # setuptools would pack what an older version left there
 	@BOUNCETAP_COMPILE=1 PIP_CONSTRAINT=constraints.txt $(COMPILED)/bin/pip install -q --disable-pip-version-check .
 	@rm -rf build
+	@cd / && $(abspath $(COMPILED))/bin/python -P -c 'import classifier.rulebook as r, sys; sys.exit(r.__file__.endswith(".py"))' || { echo "the classifier was installed, but not compiled: is mypyc broken?" >&2; exit 1; }
 	@touch $@
 
 # Real IMAP clients for the client matrix. Without root the tests that need an absent one say so and skip; in CI they fail.

@@ -18,7 +18,9 @@ def extensions() -> list[Extension]:
     """The classifier's modules; none while setuptools only asks what has to be installed for building."""
     try:
         from mypyc.build import mypycify  # noqa: PLC0415  # there only while this builds
-    except ImportError:
+    except ModuleNotFoundError as missing:
+        if missing.name != "mypyc":
+            raise
         return []
     modules = sorted(str(path) for path in Path("classifier").rglob("*.py") if path.name not in SKIPPED)
     return mypycify(["--ignore-missing-imports", *modules], multi_file=True)

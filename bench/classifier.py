@@ -34,6 +34,7 @@ MESSAGE_LIMIT_S = 5.0
 ROUND_LIMIT_S = 600.0
 # As `make compiled` installs it: -P keeps the sources of this checkout out of its way.
 COMPILED = ROOT / ".venv-compiled/bin/python"
+INSTALLED = ROOT / ".venv-compiled/.installed"  # written last
 CONTENDERS = {
     "bouncetap": [sys.executable, "-m", "bench.contender", "bouncetap"],
     "compiled": [str(COMPILED), "-P", str(ROOT / "bench/contender.py"), "bouncetap"],
@@ -136,7 +137,7 @@ def available() -> list[str]:
     if not perl or subprocess.run([perl, "-MSisimai", "-e", "1"], capture_output=True, check=False).returncode:
         sys.stdout.write("Sisimai is not installed (Debian package libsisimai-perl): without it\n")
         absent.append("Sisimai")
-    if COMPILED.exists():
+    if INSTALLED.exists():
         sys.stdout.write(f"compiled: bouncetap as `make compiled` installs it, for {COMPILED.resolve()}\n")
     else:
         sys.stdout.write("nothing is compiled (`make compiled`): without it\n")
@@ -206,7 +207,7 @@ def main() -> int:
             ours = [
                 f"{n} is {rates[n] / rates[name]:.2f}" for n in ("bouncetap", "compiled") if n in rates and n != name
             ]
-            ratio = f"  {', '.join(ours)} times as fast"
+            ratio = f"  {', '.join(ours)} times as fast" if ours else ""
             spread = (
                 f"{len(chosen) / max(p.seconds for p in took):,.0f}-{len(chosen) / min(p.seconds for p in took):,.0f}"
             )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import process_time
 
-from store.worker import spare_garbage_collection
+from store.worker import collect_garbage_seldom
 
 
 def bouncetap() -> tuple[Callable[[bytes], bool], Callable[[], None]]:
@@ -51,7 +51,7 @@ def main(name: str, listing: str) -> None:
     read, forget = {"bouncetap": bouncetap, "flufl": flufl}[name]()
     loaded = [Path(path).read_bytes() for path in Path(listing).read_text().splitlines()]
     gc.collect()
-    spare_garbage_collection()  # as where we classify; so for all contenders in Python
+    collect_garbage_seldom()  # as where we classify; so for all contenders in Python
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:

@@ -37,7 +37,7 @@ def main() -> None:
     prepare = getattr(made, name)
     if hasattr(made, "warm_up"):
         made.warm_up()  # so that the first message does not pay for it
-    spare_garbage_collection()
+    collect_garbage_seldom()
     send(link, b"ready")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # from here on a traceback might quote a message
     with contextlib.suppress(EOFError, ConnectionError):
@@ -52,7 +52,7 @@ def main() -> None:
             send(link, b"%d" % rss_bytes())
 
 
-def spare_garbage_collection() -> None:
+def collect_garbage_seldom() -> None:
     """What is loaded stays, and need not be walked in every collection; what comes leaves hardly a cycle behind."""
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)

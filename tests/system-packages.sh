@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs the system packages that some tests drive (real IMAP clients, Postfix's load tools) if it can: root and apt.
+# Installs the system packages that some tests drive (real IMAP clients, a C compiler) if it can: root and apt.
 # It never fails: a test whose package is absent skips by name, and fails in CI.
-wanted="curl:curl isync:mbsync mutt:mutt tmux:tmux"
+wanted="curl:curl isync:mbsync mutt:mutt tmux:tmux gcc:cc python3-dev:python3-config"
 missing=""
 for entry in $wanted; do
     command -v "${entry#*:}" >/dev/null 2>&1 || missing="$missing ${entry%%:*}"

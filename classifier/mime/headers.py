@@ -127,6 +127,7 @@ def _parameters(value: str) -> tuple[str, dict[str, str]]:
                 continue
             number, _, encoded = rest.partition("*")
             index = int(number) if number.isascii() and number.isdigit() and len(number) < 5 else 0
+            # A slice, not endswith(), whose truth mypyc 2.4 puts into a tuple as a number.
             is_encoded = not number or (encoded == "" and rest[-1:] == "*")
             pieces.setdefault(key, {})[index] = (text, is_encoded)
         for key, parts in pieces.items():

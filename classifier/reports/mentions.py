@@ -138,10 +138,9 @@ def _add_lines(cases: list[Case], prose: str) -> None:
     """Give each case without a text the line that names it and nobody else: "Unknown user: lena@dest.example"."""
     lines = [(line.lower(), line) for line in prose[:20_000].splitlines() if line.count("@") == 1]
     for case in cases:
-        who = (case.address or "").lower()
-        own = next((line for low, line in lines if who in low), "")
-        if own and not case.diagnostic:
-            case.diagnostic = cut(own.strip())
+        if not case.diagnostic:
+            who = (case.address or "").lower()
+            case.diagnostic = cut(next((line for low, line in lines if who in low), "").strip())
 
 
 def _tell_apart(cases: list[Case], prose: str, places: dict[str, int]) -> None:

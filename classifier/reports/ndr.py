@@ -25,6 +25,7 @@ from classifier.verdict import Evidence, Reason
 MAX_PROSE = 64 * 1024
 _TELLING_CHARS = 16 * 1024  # of prose: what a notice says stands at its head, before the recipients
 _SUBJECT_CHARS = 1000
+_OPENING_CHARS = 1000
 _RULES = Path(__file__).parent.parent / "rules" / "reports" / "notices.toml"
 _SAYS = frozenset({"failed", "delayed", "delivered", "report", "strong"})
 # What spoils "delivered": a notice may tell of some who were reached and some who were not.
@@ -218,7 +219,7 @@ def _said(text: str) -> tuple[Hit, ...]:
 def _may_be_notice(message: Message, context: Context) -> bool:
     """Cheap test for what no mail system signs: a forwarding rule's copy, or a null path, and a telling subject."""
     if "replied" in (message.headers.get("auto-submitted") or ""):  # so some reports say as well
-        told = (message.subject[:_SUBJECT_CHARS], message.text[:_SUBJECT_CHARS])
+        told = (message.subject[:_SUBJECT_CHARS], message.text[:_OPENING_CHARS])
         fails = sender.is_filter(message) or all("failed" in _signals(text) for text in told)
         return fails and sender.null_path(message, context)
     if "x-ms-exchange-inbox-rules-loop" in message.headers or sender.null_path(message, context):

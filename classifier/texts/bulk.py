@@ -60,7 +60,7 @@ def composed(reading: Reading) -> Judgement | None:
     """A long text whose make alone shows that it was sent to many: no word of it need be read."""
     if reading.traits.by_program or _answers(reading) or len(reading.message.text) <= LONG_CHARS:
         return None
-    made = reading.make
+    made = reading.made
     if sum(points for points, _ in made) < ENOUGH or reading.titled.among(NOTICE_TITLES):
         return None
     return Judgement(Kind.OTHER, 0.7, evidence=tuple(evidence for _, evidence in made))
@@ -72,7 +72,7 @@ def advertising(reading: Reading) -> Judgement | None:
         return None
     if _TITLE_OF_ANSWER.within(reading.subject) or reading.titled.among(NOTICE_TITLES):
         return None
-    found = [*_offered(reading), *reading.make]
+    found = [*_offered(reading), *reading.made]
     if sum(points for points, _ in found) <= ENOUGH:
         return None
     return Judgement(Kind.OTHER, 0.7, evidence=tuple(evidence for _, evidence in found))
@@ -106,7 +106,7 @@ def marks(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     yield from _offered(reading)
     if reading.own_title:
         yield from _told(reading)
-    yield from reading.make
+    yield from reading.made
 
 
 def _offered(reading: Reading) -> Iterator[tuple[int, Evidence]]:
@@ -128,9 +128,8 @@ def _told(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     if unanswered:
         yield 1, unanswered[0]
     local = reading.message.from_address.partition("@")[0]
-    passed_on = "reply-to" in reading.message.headers or make.addressed(
-        reading.message
-    )  # by a forum's or a form's program
+    # By a forum's or a form's program.
+    passed_on = "reply-to" in reading.message.headers or make.addressed(reading.message)
     if _ROBOT.match(local) and not passed_on and not reading.asks and not reading.personal:
         yield 1, Evidence("bulk.robot", "", -1, reading.message.from_address[:200])
 

@@ -20,7 +20,7 @@ from classifier.mime import Message
 from classifier.texts import automatic, bulk, forms, machines, people, wishes
 from classifier.texts.book import book
 from classifier.texts.reading import Judgement, Reading, folded_text
-from classifier.verdict import Evidence, Kind
+from classifier.verdict import Kind
 
 __all__ = ["Judgement", "is_challenge", "judge"]
 
@@ -75,13 +75,7 @@ def _passed_on(reading: Reading) -> Judgement | None:
 
 
 def _human(reading: Reading) -> Judgement:
+    if target := wishes.unsubscribe_target(reading):
+        return wishes.letter_there(reading, target)
     sure = 0.95 if reading.asks or reading.personal or reading.traits.person else 0.8
-    found = reading.evidence("person", "business")
-    target = wishes.unsubscribe_target(reading)
-    if target is None:
-        return Judgement(Kind.HUMAN, sure, people.sender(reading.message), evidence=found)
-    return Judgement(
-        Kind.HUMAN, 0.7, people.sender(reading.message), opt_out="stays" not in reading.says,
-        evidence=(Evidence("optout.address", "", -1, target.address[:200]), *found),
-        alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text says more than a request"),),
-    )  # fmt: skip
+    return Judgement(Kind.HUMAN, sure, people.sender(reading.message), evidence=reading.evidence("person", "business"))

@@ -59,7 +59,7 @@ class Reading:
         self._tongues: tuple[frozenset[str] | None] | None = None
         self._says: Said | None = None
         self._titled: Said | None = None
-        self._make: tuple[tuple[int, Evidence], ...] | None = None
+        self._made: tuple[tuple[int, Evidence], ...] | None = None
 
     @property
     def traits(self) -> Traits:
@@ -120,11 +120,11 @@ class Reading:
         return self._titled
 
     @property
-    def make(self) -> tuple[tuple[int, Evidence], ...]:
+    def made(self) -> tuple[tuple[int, Evidence], ...]:
         """The marks of bulk mail that stand outside the text, each with its points."""
-        if self._make is None:
-            self._make = tuple(make.marks(self.message, self.traits.flagged))
-        return self._make
+        if self._made is None:
+            self._made = tuple(make.marks(self.message, self.traits.flagged))
+        return self._made
 
     @property
     def asks(self) -> bool:

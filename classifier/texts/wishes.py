@@ -40,10 +40,7 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
         return None
     matters = ("goods" in reading.says) + reading.asks + reading.personal
     if stays or (matters > 1 and not asked):
-        return Judgement(
-            Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=not stays, evidence=told,
-            alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),
-        )  # fmt: skip
+        return letter_there(reading, target)
     if reading.traits.answer and reading.titled.among(TITLES):
         return None
     if not asked and _answers_by_program(reading):
@@ -52,13 +49,23 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
     return Judgement(Kind.UNSUBSCRIBE, 0.98, person, opt_out=True, evidence=told + reading.evidence("optout"))
 
 
+def letter_there(reading: Reading, target: optout.Target) -> Judgement:
+    """A person's letter to an unsubscribe address: somebody reads it, and no more mail is sent, unless they stay."""
+    told = Evidence("optout.address", "", -1, target.address[:200])
+    return Judgement(
+        Kind.HUMAN, 0.7, people.sender(reading.message), opt_out="stays" not in reading.says,
+        evidence=(told, *reading.evidence("person", "business", "stays")),
+        alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),
+    )  # fmt: skip
+
+
 def unsubscribe_target(reading: Reading) -> optout.Target | None:
     """The unsubscribe address that it was sent to; None for list mail, which may name one among others."""
     return None if reading.traits.listed else optout.address(reading.traits.targets, reading.context)
 
 
 def _says_more(reading: Reading) -> bool:
-    """Tell whether a text is longer than a mere request; a letter of a script with many of them takes more bytes."""
+    """Tell whether a text is longer than a mere request: in words, or in bytes, since Chinese has no blanks."""
     return len(reading.text.encode()) > _REQUEST_BYTES or len(reading.text.split()) > _REQUEST_WORDS
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from classifier import classify
 from classifier.classify import warm_up
-from store.worker import spare_garbage_collection
+from store.worker import collect_garbage_seldom
 from tests.support.hostile import CASES
 
 ADDRESS_SPACE_BYTES = 2 << 30
@@ -40,7 +40,7 @@ class Cost:
 def measured(names: Iterable[str] = tuple(CASES)) -> Iterator[tuple[str, Cost | None]]:
     """The cost of each case, None where its process died. To be called in a process of its own: it forks."""
     warm_up()
-    spare_garbage_collection()
+    collect_garbage_seldom()
     with tempfile.TemporaryDirectory() as directory:
         message, answer = Path(directory, "message"), Path(directory, "answer")
         for name in names:
