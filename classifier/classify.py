@@ -35,8 +35,11 @@ def warm_up() -> None:
 def classify(raw: bytes | bytearray | memoryview, context: Context = NO_CONTEXT) -> Verdict:
     """Say what a message is, of which `raw` is the whole; line ends may be CRLF, LF or CR.
 
-    Pure, bounded in time and memory; whatever goes wrong gives an unparsable verdict.
+    Pure, bounded in time and memory; whatever goes wrong with a message gives an unparsable verdict. Raises TypeError
+    where `raw` is no message at all but something else.
     """
+    if not isinstance(raw, bytes | bytearray | memoryview):
+        raise TypeError(f"a message is bytes, not {type(raw).__name__}")
     raw = bytes(raw)  # no copy of what is bytes already
     digest = hashlib.sha256(raw).hexdigest()
     try:

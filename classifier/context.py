@@ -5,7 +5,14 @@ All of it is plain data handed in by the caller, so that `classify()` stays a pu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+
+def _texts(value: object, name: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} are texts, in a tuple: {value!r}")
+    return tuple(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,11 @@ class Patterns:
     unsubscribe_addresses: tuple[str, ...] = ()
     sent_domains: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Take lists as well; raises TypeError for a lone text, whose letters would be taken for patterns."""
+        for name in ("verp", "unsubscribe_addresses", "sent_domains"):
+            object.__setattr__(self, name, _texts(getattr(self, name), name))
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -34,6 +46,10 @@ class Context:
     envelope_to: tuple[str, ...] = ()
     patterns: Patterns = Patterns()
     received_year: int | None = None
+
+    def __post_init__(self) -> None:
+        """Take a list of recipients as well; raises TypeError for a lone text."""
+        object.__setattr__(self, "envelope_to", _texts(self.envelope_to, "envelope_to"))
 
 
 NO_CONTEXT = Context()

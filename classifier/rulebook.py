@@ -161,10 +161,11 @@ class Rulebook:
         if not findings.again:
             return ()
         if not findings.clues:
-            strings = self._strings
+            strings, clues = self._strings, []
             for pattern in findings.again:
                 stand = () if _ALWAYS in pattern.first else tuple(strings[n] for n in pattern.first & findings.found)
-                findings.clues.append((pattern, stand))
+                clues.append((pattern, stand))
+            findings.clues[:] = clues  # all at once: another thread may ask the same
         data = part.encode("utf-8", "replace")
         hits, _ = self._run(data, [p for p, stand in findings.clues if not stand or any(s in data for s in stand)])
         return hits

@@ -81,9 +81,11 @@ def decode(data: bytes, charset: str | None = None) -> str:
                 return data.decode("utf-8", "replace")
             return data.decode("cp1252", "replace")
     try:
-        return data.decode(name, "replace")
+        text = data.decode(name, "replace")
     except (UnicodeError, ValueError, LookupError, OverflowError):
         return data.decode("latin-1")
+    # UTF-7 has lone surrogates in spite of "replace", which no text can be encoded with.
+    return text.encode("utf-8", "replace").decode("utf-8") if name.startswith(("utf_7", "utf-7")) else text
 
 
 def from_base64(data: bytes) -> bytes:

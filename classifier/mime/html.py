@@ -42,6 +42,7 @@ _INSTEAD = {
     **dict.fromkeys(("br", "hr", *_BLOCKS, *(f"/{name}" for name in _BLOCKS)), "\n"),
     **dict.fromkeys(_CELLS, " "),
 }
+_ENDLESS = re.compile("&#[0-9]{8,};?")  # no character; int() raises for 4,301 digits
 _SPACES = re.compile(" {2,}")
 _LINES = re.compile(r" ?\n[ \n]*\n ?")
 
@@ -70,7 +71,7 @@ def to_text(html: str) -> str:
         html = html.replace("\n", " ")
     pieces = _TAG.split(html)  # texts and tags' names in turns
     pieces[1::2] = [_INSTEAD.get(name.lower(), "") for name in pieces[1::2]]
-    text = unescape("".join(pieces))
+    text = unescape(_ENDLESS.sub("\ufffd", "".join(pieces)))
     for space in "\t\xa0\r\f\u200b":
         text = text.replace(space, " ")
     text = _SPACES.sub(" ", text)

@@ -1,13 +1,15 @@
 """flufl.bounce as a second opinion: each detector alone, its exceptions caught, its addresses validated.
 
 It is asked only about what a mail system seems to have written and our own readers could not read; what it says
-alone is never `hard` (`classify` lowers the confidence and withholds the reason).
+alone is never `hard` (`classify` lowers the confidence and withholds the reason). Its patterns and the standard
+library's parser take time that grows with the square of a line or a field and more: long ones are not shown to them.
 """
 
 from __future__ import annotations
 
 import email
 import email.policy
+import re
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -17,8 +19,10 @@ from classifier.mime import Message
 from classifier.reports.model import Case, Report
 from classifier.verdict import Evidence
 
-MAX_BYTES = 128 * 1024
-MAX_FROM_BYTES = 2000  # the standard library takes minutes to find the addresses in a longer field
+MAX_BYTES = 64 * 1024
+MAX_FIELD_BYTES = 2000  # of a line with those that continue it, be it a field or text
+MAX_DELIMITERS = 100
+_FIELD = re.compile(rb"[^\n]*(?:\n[ \t][^\n]*)*")
 _NAMES = (
     "dsn", "exim", "sina", "yahoo", "yale", "smtp32", "postfix", "qmail", "groupwise", "microsoft", "caiwireless",
     "exchange", "netscape", "aol", "simplematch", "simplewarning", "llnl",
@@ -40,16 +44,18 @@ def _detectors() -> tuple[Any, ...]:
 
 def ask(message: Message) -> Report | None:
     """Ask each detector; the first valid addresses make a report of confidence 0.6."""
-    if len(message.headers.raw("from") or b"") > MAX_FROM_BYTES:
+    data = message.data[:MAX_BYTES]
+    if data.count(b"\n--") > MAX_DELIMITERS or any(len(field) > MAX_FIELD_BYTES for field in _FIELD.findall(data)):
         return None
     try:
-        parsed = email.message_from_bytes(message.data[:MAX_BYTES], policy=email.policy.compat32)
+        parsed = email.message_from_bytes(data, policy=email.policy.compat32)
     except Exception:
         return None
     for detector in _detectors():
         try:
             temporary, permanent = detector().process(parsed)
-            people = [(a, "delayed") for a in temporary] + [(a, "failed") for a in permanent]
+            # Sorted, for sets have an order of their own in each process.
+            people = [(a, "delayed") for a in sorted(temporary)] + [(a, "failed") for a in sorted(permanent)]
             cases = [
                 Case(address=text, action=action)
                 for raw, action in people[:1000]

@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 from classifier.mime import Message
-from classifier.reports.model import MAX_RECIPIENTS, Case, Report
+from classifier.reports.model import MAX_RECIPIENTS, Case, Report, cut
 from classifier.verdict import Evidence
 
+MAX_TEXT = 4000
 _SENDER = "no-reply@sns.amazonaws.com"
 
 
@@ -26,13 +27,13 @@ def find(message: Message) -> Report | None:
         delivery = notice.get("delivery") or {}
         people = bounce.get("bouncedRecipients") or [{"emailAddress": a} for a in delivery.get("recipients") or []]
         told = "failed" if bounce else "delivered"
-        cases = [_case(person, told, delivery.get("smtpResponse")) for person in people[:MAX_RECIPIENTS]]
+        cases = [_case(person, told, _text(delivery.get("smtpResponse"))) for person in people[:MAX_RECIPIENTS]]
     except (ValueError, TypeError, AttributeError, RecursionError, KeyError):
         return None
     if not cases:
         return None
     evidence = [Evidence("ndr.ses-notification", "1", -1, text[:200])]
-    return Report("ndr.ses", cases, 0.97, reporting_mta=str(bounce.get("reportingMTA", "")) or None, evidence=evidence)
+    return Report("ndr.ses", cases, 0.97, reporting_mta=_text(bounce.get("reportingMTA")) or None, evidence=evidence)
 
 
 def _notice(text: str) -> dict[str, Any]:
@@ -44,11 +45,16 @@ def _notice(text: str) -> dict[str, Any]:
     return notice
 
 
-def _case(person: dict[str, Any], told: str, response: str | None) -> Case:
-    diagnostic = str(person.get("diagnosticCode") or response or "")
+def _case(person: dict[str, Any], told: str, response: str) -> Case:
+    diagnostic = _text(person.get("diagnosticCode")) or response
     return Case(
-        address=str(person.get("emailAddress", "")) or None,
-        action=str(person.get("action") or told),
-        status=person.get("status"),
-        diagnostic=diagnostic.removeprefix("smtp; "),
+        address=_text(person.get("emailAddress")) or None,
+        action=_text(person.get("action")) or told,
+        status=_text(person.get("status")) or None,
+        diagnostic=cut(diagnostic.removeprefix("smtp; ")),
     )
+
+
+def _text(value: object) -> str:
+    """What JSON calls a string, without lone surrogates, which it may have; "" for whatever else stands there."""
+    return value[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else ""

@@ -7,10 +7,12 @@ line ends too. What a message had in a base64 body is made LF likewise, once it 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from classifier import classify
+from classifier.context import Context, Patterns
 from classifier.verdict import Verdict
 from tests.support.verdicts import places, without_places
 
@@ -47,6 +49,24 @@ def test_any_buffer_will_do(path: Path) -> None:
     assert classify(bytearray(raw)) == told
     assert classify(memoryview(padded)[1:-1]) == told
     assert classify(b"".join(raw[at : at + 7] for at in range(0, len(raw), 7))) == told
+
+
+@pytest.mark.parametrize("what", [5, True, [65], "From: a@b.example", None, Path("x")])
+def test_what_is_no_message_is_refused(what: Any) -> None:
+    with pytest.raises(TypeError):
+        classify(what)
+
+
+def test_a_context_of_lists_is_the_same() -> None:
+    lists: Any = {"envelope_to": ["bounce+ann=dest.example@shop.example"]}
+    given = Context(**lists, patterns=Patterns(verp=["bounce+{address}@shop.example"]))  # type: ignore[arg-type]
+    assert given == Context(
+        envelope_to=("bounce+ann=dest.example@shop.example",),
+        patterns=Patterns(verp=("bounce+{address}@shop.example",)),
+    )
+    for wrong in ("a@b.example", None):
+        with pytest.raises(TypeError, match="envelope_to are texts"):
+            Context(envelope_to=wrong)  # type: ignore[arg-type]
 
 
 def test_nothing_is_remembered_from_one_message_to_the_next() -> None:

@@ -115,6 +115,16 @@ def test_a_uuencoded_file_within_a_text_is_no_text() -> None:
     assert parse(raw).text.split() == ["before", "after"]
 
 
+def test_what_html_cannot_say_is_no_character() -> None:
+    body = b"<p>550 user unknown &#" + b"9" * 4301 + b"; &#65;</p>"
+    assert "550 user unknown \ufffd A" in parse(b"Content-Type: text/html\n\n" + body).text
+
+
+def test_utf_7_gives_no_lone_surrogates() -> None:
+    text = parse(b"Content-Type: text/plain; charset=utf-7\n\nunsubscribe +3AA-\n").text
+    assert text.encode("utf-8").startswith(b"unsubscribe ")
+
+
 def test_a_byte_order_mark_does_not_hide_the_header() -> None:
     message = parse(b"\xef\xbb\xbfFrom: a@b.example\n\nbody")
     assert message.from_address == "a@b.example"

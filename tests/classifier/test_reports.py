@@ -200,6 +200,15 @@ def test_amazon_ses_notifications() -> None:
     assert classify(b'From: no-reply@sns.amazonaws.com\n\n{"notificationType":"Bounce"').kind is not Kind.BOUNCE
 
 
+@pytest.mark.parametrize("status", [511, 5.1, True, False, None, [], {}, "\ud800"])
+def test_amazon_ses_notifications_of_other_types(status: object) -> None:
+    person = {"emailAddress": "a@d.example", "action": status, "status": status, "diagnosticCode": status}
+    notice = json.dumps({"notificationType": "Bounce", "bounce": {"bouncedRecipients": [person]}})
+    verdict = classify(f"From: no-reply@sns.amazonaws.com\n\n{notice}\n".encode())
+    assert (verdict.unparsable, [r.address for r in verdict.recipients]) == (False, ["a@d.example"])
+    json.dumps(verdict.to_json(), ensure_ascii=False, default=str).encode()
+
+
 def test_flufl_names_a_recipient_and_never_a_reason() -> None:
     raw = b"From: MAILER-DAEMON@old.example\nTo: a@shop.example\nSubject: x\n\n<lena@dest.example>: gone\n"
     report = secondopinion.ask(parse(raw))

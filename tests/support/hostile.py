@@ -23,6 +23,12 @@ def daemon(body: bytes, *fields: bytes) -> bytes:
     return _DAEMON + b"".join(field + b"\n" for field in fields) + b"\n" + body
 
 
+def mailer(parameter: bytes, body: bytes, *, host: bytes = b"b.example") -> bytes:
+    """What none but flufl.bounce may read: a mail system's, and no words of a notice; `parameter` of its type."""
+    kind = b"multipart/mixed" if b"boundary" in parameter else b"text/plain"
+    return b"From: MAILER-DAEMON@%b\nContent-Type: %b; %b\n\n%b" % (host, kind, parameter, body)
+
+
 def nested(depth: int, boundary: Callable[[int], bytes]) -> bytes:
     """One multipart in another, all of them closed."""
     names = [boundary(level) for level in range(depth)]
@@ -91,6 +97,10 @@ CASES: dict[str, Callable[[], bytes]] = {
     "1 MB in one header": lambda: person(b"hello\n", b"X-Long: " + b"x" * MB),
     "1 MB of From": lambda: broken_from(MB // 3),
     "1 MB of Content-Type": lambda: person(b"hello\n", b"Content-Type: text/plain" + b"; a=b" * (MB // 5)),
+    "120 KB of semicolons, and a raw byte": lambda: mailer(b'a="' + b";" * 120_000 + b'"', b"\xe4\n"),
+    "a line of addresses for flufl.bounce": lambda: mailer(b"a=b", b",a@" * 40_000 + b"\n"),
+    "a line of spaces from Yale": lambda: mailer(b"a=b", b" " * 120_000 + b"x\n", host=b"yale.edu"),
+    "17,500 parts, and a raw byte": lambda: mailer(b'boundary="b"', b"\xe4\n--b\n\n" * 17_500),
     "1 MB of Content-Type quotes": lambda: person(b"hello\n", b'Content-Type: text/plain; a="' + b"\\" * MB),
     "100,000 header lines": lambda: b"X-A: 1\n" * 100_000 + b"\nhello\n",
     "100,000 folded lines": lambda: b"Subject: x" + b"\n y" * 100_000 + b"\n\nhello\n",
@@ -122,6 +132,7 @@ CASES: dict[str, Callable[[], bytes]] = {
     "a tag of slashes": lambda: daemon(b"<a" + b"/" * MB + b" b" * MB, _HTML),
     "open tags": lambda: daemon(b"<a " * MB, _HTML),
     "open comments": lambda: daemon(b"<!--" * MB, _HTML),
+    "an entity of a million digits": lambda: daemon(b"could not be delivered &#" + b"9" * MB + b";", _HTML),
     "HTML entities": lambda: daemon(b"&amp;&#64;&notit;" * (MB // 4), _HTML),
     "quote marks": lambda: person(b"> " * (2 * MB)),
     "JSON brackets": lambda: b'From: no-reply@sns.amazonaws.com\n\n{"notificationType":' + b"[" * MB,
