@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 COMPILED := .venv-compiled
 COMPILED_PYTHON ?= $(shell for p in /usr/bin/python3 $(PYTHON); do \
 	$$p -c 'import ensurepip, os, sys, sysconfig, venv; sys.exit(sys.version_info < (3, 11) or not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null && { echo $$p; break; }; done)
-SOURCES := $(shell find proxy classifier store bouncetap -type f ! -name '*.pyc')
+SOURCES := $(filter-out %.pyc,$(wildcard $(foreach p,proxy classifier store bouncetap,$p/*.* $p/*/*.* $p/*/*/*.* $p/*/*/*/*.*)))
 
 .PHONY: run test check bench compiled setup setup-dev system-packages clean
 .DEFAULT_GOAL := run
