@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import format_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 
 from classifier.verdict import Verdict
 
@@ -20,6 +20,8 @@ PEOPLE_LIMIT = 1000  # fields of one name
 _VALUE_CHARS = 900  # a line has at most 998 (RFC 5322 section 2.1.1)
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")  # RFC 5322 sections 2.2 and 4.5
+_MORE = re.compile("and [0-9]+ more")
+_WORD = "=?utf-8?b?"
 _WORD_OCTETS = 45  # 60 characters of base64: an encoded word has at most 75 (RFC 2047 section 2)
 
 
@@ -62,6 +64,22 @@ def split(shown: bytes) -> tuple[bytes, bytes]:
             return shown[:end], shown[end:]
         at = end
     raise ValueError("no annotation")
+
+
+def read(head: bytes) -> Facts:
+    """The facts in an annotation, the inverse of `annotation` but for what was cut there. Raises ValueError."""
+    values: dict[str, list[str]] = {}
+    for line in head.replace(b"\r\n ", b" ").split(b"\r\n"):
+        name, _, value = line.decode("ascii").partition(": ")
+        values.setdefault(name, []).append(_decoded(value))
+    envelope_to = tuple(value for value in values.get("X-Bouncetap-Envelope-To", ()) if not _MORE.fullmatch(value))
+    try:
+        (return_path,), (legacy,) = values["Return-Path"], values["X-Bouncetap-Legacy"]
+        (expires,), (ident,) = values["X-Bouncetap-Expires"], values["X-Bouncetap-Id"]
+    except KeyError as error:
+        raise ValueError(f"no {error} in the annotation") from None
+    expires_s = int(parsedate_to_datetime(expires).timestamp())
+    return Facts(ident, return_path.removeprefix("<").removesuffix(">"), envelope_to, legacy, expires_s)
 
 
 def _fields(verdict: Verdict, facts: Facts) -> Iterator[tuple[str, str]]:
@@ -107,3 +125,11 @@ def encoded(value: str) -> bytes:
         piece += octets
     words.append(piece)
     return b"\r\n ".join(b"=?utf-8?b?%b?=" % base64.b64encode(word) for word in words)
+
+
+def _decoded(value: str) -> str:
+    """The inverse of `encoded`."""
+    if not value.startswith(_WORD):
+        return value
+    words = (word.removeprefix(_WORD).removesuffix("?=") for word in value.split(" "))
+    return b"".join(map(base64.b64decode, words)).decode("utf-8")

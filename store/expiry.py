@@ -30,7 +30,7 @@ from store.folders import FOLDERS
 from store.lock import filer_lock
 from store.quarantine import Quarantine
 from store.schema import entries, folders, messages, meta, segments
-from store.segments import idents, retention_class
+from store.segments import retention_class, walk
 from store.settings import DAY_S
 from store.uidvalidity import orphans_kept_ns
 
@@ -201,7 +201,7 @@ class Expiry:
         if ends_s <= now_s:
             return False
         with self._index.read() as connection:
-            for piece in chunks(idents(file)):
+            for piece in chunks(frame.id for frame in walk(file)):
                 query = sa.select(sa.func.count()).where(messages.c.id.in_(set(piece)))
                 if connection.execute(query).scalar_one() < len(set(piece)):
                     return True

@@ -32,12 +32,13 @@ from store.segments import Frame, Place, SegmentWriter, retention_class
 
 @dataclass(frozen=True, slots=True)
 class Filing:
-    """One message to file: as it came, what was made of its bytes, and its fate so far."""
+    """One message to file: as it came, what was made of its bytes, its fate so far; `held` past its expiry or not."""
 
     entry: Entry
     original: bytes
     prepared: Prepared
     outcomes: Outcomes
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class BatchFiler:
                 "received_s": filing.entry.received_ns // 10**9,
                 "shown_bytes": len(filing.prepared.annotation) + len(filing.original),
                 "modseq": modseq,
-                "flagged": False,
+                "flagged": filing.held,
                 "keywords": joined({*filing.prepared.keywords.split(), *filing.outcomes.keywords}),
             }
             for number, filing in enumerate(filings)

@@ -7,6 +7,7 @@ read again after a crash, and in another order where a message went on in anothe
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from store.schema import entries, messages
 
 PENDING = "pending"
 REFUSED = "refused"  # by the smuggling policy: never offered to the handler
+_REFUSED_BY_TAP = "refused by the tap: "
+_REPLY = re.compile(r"([25][0-9][0-9])(?: (.*))?", re.DOTALL)
 _WORST_FIRST = (Fate.DEAD, Fate.IN_DOUBT, Fate.OPEN, Fate.REJECTED, Fate.DROPPED, Fate.FORWARDED)
 _KEYWORDS = {Fate.DEAD: DEAD, Fate.IN_DOUBT: SPOOLED, Fate.OPEN: SPOOLED, Fate.REJECTED: REJECTED}
 
@@ -90,7 +93,7 @@ class Outcomes:
     def legacy(self) -> str:
         """The handler's reply to the recipient that fared worst, or `pending`."""
         if self.refused:
-            return f"refused by the tap: {self.refused}"
+            return _REFUSED_BY_TAP + self.refused
         worst = self.fate
         if worst in (Fate.OPEN, Fate.IN_DOUBT):
             return PENDING
@@ -123,6 +126,18 @@ def from_json(text: str, answered: int | None) -> Outcomes:
     data = json.loads(text)
     told = tuple(Told(tuple(r), Fate(fate), code, words, host, at) for r, fate, code, words, host, at in data["told"])
     return Outcomes(data["rcpts"], answered, told, data["refused"])
+
+
+def from_legacy(text: str, rcpts: int, at_ns: int) -> Outcomes:
+    """What `Outcomes.legacy` tells of all recipients, of whom it names the one that fared worst."""
+    if text.startswith(_REFUSED_BY_TAP):
+        return Outcomes(rcpts, refused=text.removeprefix(_REFUSED_BY_TAP))
+    reply = _REPLY.fullmatch(text)
+    if reply is None:  # `pending`, which only mail is that the sender has a 250 for, or a fate without a reply
+        return Outcomes(rcpts, answered=250)
+    code, words = int(reply[1]), reply[2] or ""
+    fate = Fate.FORWARDED if code < 300 else Fate.REJECTED
+    return Outcomes(rcpts, code, (Told(tuple(range(rcpts)), fate, code, words, "", at_ns),))
 
 
 def update(connection: Connection, marks: Iterable[Mark]) -> int:

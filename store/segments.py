@@ -40,6 +40,7 @@ _FRAME_MAGIC = b"BTF1"
 _FRAME = struct.Struct("<4sBIIII26s")  # magic, dictionary, stored, annotation, original and verdict bytes, id
 _CRC = struct.Struct("<I")
 _FRAME_HEADER_BYTES = _FRAME.size + _CRC.size
+FIRST_FRAME = len(_FILE_HEADER)
 
 
 class DamagedFrame(Exception):
@@ -68,6 +69,16 @@ class Place:
     path: str
     offset: int
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """What a frame says of itself, which no CRC has been asked about; `size_bytes` as in `Place`."""
+
+    id: str
+    offset: int
+    size_bytes: int
+    original_bytes: int
 
 
 @cache
@@ -132,16 +143,17 @@ def read(directory: Path, place: Place) -> Frame:
         return unpack(os.pread(file.fileno(), place.size_bytes, place.offset))
 
 
-def idents(path: Path) -> Iterator[str]:
-    """The journal ids of a file's frames, in order, up to its end or whatever is no frame. Raises OSError."""
+def walk(path: Path, start: int = FIRST_FRAME) -> Iterator[FrameHeader]:
+    """A file's frames from `start` on, up to the end or whatever is no frame; only headers are read. Raises OSError."""
     with path.open("rb", buffering=0) as file:
-        offset = len(_FILE_HEADER)
+        offset = start
         while len(head := os.pread(file.fileno(), _FRAME.size, offset)) == _FRAME.size:
-            magic, _, stored_bytes, *_, ident = _FRAME.unpack(head)
-            offset += _FRAME_HEADER_BYTES + stored_bytes
-            if magic != _FRAME_MAGIC or not ident.isalnum() or offset > os.fstat(file.fileno()).st_size:
+            magic, _, stored_bytes, _, original_bytes, _, ident = _FRAME.unpack(head)
+            end = offset + _FRAME_HEADER_BYTES + stored_bytes
+            if magic != _FRAME_MAGIC or not ident.isalnum() or end > os.fstat(file.fileno()).st_size:
                 return
-            yield ident.decode("ascii")
+            yield FrameHeader(ident.decode("ascii"), offset, end - offset, original_bytes)
+            offset = end
 
 
 def retention_class(folder: str) -> str:

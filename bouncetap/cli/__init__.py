@@ -18,8 +18,8 @@ COMMANDS = {
     "run": "running", "proxy": "running", "filer": "running", "imap": "running", "demo": "running",
     "init": "setup", "check": "setup", "config": "setup", "account": "accounts",
     "classify": "classify", "unknowns": "classify", "export": "quarantine", "message": "quarantine",
-    "expire": "quarantine", "status": "operate", "spool": "operate", "pause": "operate", "resume": "operate",
-    "drain": "operate", "reload": "operate", "journal": "journal",
+    "expire": "quarantine", "salvage": "quarantine", "status": "operate", "spool": "operate", "pause": "operate",
+    "resume": "operate", "drain": "operate", "reload": "operate", "journal": "journal",
 }  # fmt: skip
 
 

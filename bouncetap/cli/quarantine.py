@@ -1,4 +1,4 @@
-"""Commands on what has been filed: export, message, expire."""
+"""Commands on what has been filed: export, message, expire, salvage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -28,6 +28,7 @@ from classifier.verdict import Category, Kind
 if TYPE_CHECKING:
     from store.lookup import Found
     from store.quarantine import Quarantine
+    from store.salvage import Salvaged
 
 
 @contextmanager
@@ -232,3 +233,43 @@ def _expired(config: Config, *, force: bool) -> int:
             raise click.ClickException(f"{error}, but does not answer") from None
         except ExpiryBlocked as error:
             raise click.ClickException(f"expiry has stopped: {error}") from None
+
+
+@click.command(short_help="File again what lies in the segments and is not in the index.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be filed.")
+@takes_config
+def salvage(dry_run: bool) -> None:
+    """After the index was lost or restored: file again what lies in the segments and is not in the index.
+
+    The filer must be stopped meanwhile; proxy and IMAP server may run. The exit code is 1 if something cannot be read.
+    """
+    from store.lock import Locked
+    from store.salvage import salvage_now
+    from store.workers import Workers, WorkerUnusable
+
+    found = damaged = 0
+    with opened_quarantine(loaded(writes=True)) as quarantine, closing(Workers()) as workers:
+        try:
+            for file in salvage_now(quarantine, workers, dry_run=dry_run):
+                found += file.unknown - file.unreadable
+                damaged += file.unreadable
+                click.echo(f"{file.path}: {_told(file, dry_run=dry_run)}")
+        except Locked as error:
+            raise click.ClickException(f"{error}: stop it first") from None
+        except WorkerUnusable as error:
+            raise click.ClickException(str(error)) from None
+    were = "would be" if dry_run else "was" if found == 1 else "were"
+    click.echo(f"{counted(found, 'message')} {were} filed again")
+    if damaged:
+        raise click.ClickException(f"{counted(damaged, 'message')} cannot be read; their files stay")
+
+
+def _told(file: Salvaged, *, dry_run: bool) -> str:
+    words = [f"{counted(file.unknown - file.unreadable, 'message')} {'to file' if dry_run else 'filed'} again"]
+    if file.unreadable:
+        words.append(f"{file.unreadable} cannot be read")
+    if file.torn_bytes:
+        words.append(f"{file.torn_bytes} bytes at the end are no message")
+    if file.removed:
+        words.append("removed, as nothing else was in it")
+    return ", ".join(words)

@@ -42,6 +42,14 @@ def encode(number: int) -> str:
     return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
+def time_ns(ident: str) -> int:
+    """When an id was made: Unix time in ns, exact to a millisecond. Raises ValueError for what is no id."""
+    number = 0
+    for character in ident:
+        number = number << 5 | ALPHABET.index(character)
+    return (number >> _RANDOM_BITS) * 1_000_000
+
+
 _source = IdSource()
 
 

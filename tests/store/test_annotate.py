@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier.verdict import REASONS, Category, Kind, Reason, Recipient, Verdict
-from store.annotate import Facts, annotation, begins_with_field, encoded, split
+from store.annotate import Facts, annotation, begins_with_field, encoded, read, split
 from store.folders import FOLDERS, folder_for, joined, keywords_for
 
 NASTY = st.text(max_size=300) | st.sampled_from(
@@ -48,6 +48,10 @@ def test_the_original_can_be_cut_out(addresses: list[str], return_path: str, leg
     verdict = Verdict(Kind.BOUNCE, 0.5, "00", people)
     head = annotation(verdict, facts(return_path=return_path, envelope_to=tuple(addresses), legacy=legacy), original)
     assert split(head + original) == (head, original)
+    told = read(head)
+    kept = tuple(a[:900].encode("utf-8", "replace").decode() for a in addresses)
+    assert (told.id, told.envelope_to, told.expires_s) == ("01X", kept, 0)
+    assert told.legacy == legacy[:900].encode("utf-8", "replace").decode()
     lines = head.removesuffix(b"\r\n").split(b"\r\n")
     names = [line.partition(b":")[0] for line in lines if line and not line.startswith(b" ")]
     allowed = {

@@ -1,4 +1,4 @@
-"""`bouncetap export`, `message`, `expire` on a real state directory, with and without a running filer."""
+"""`bouncetap export`, `message`, `expire`, `salvage` on a real state directory, with and without a running filer."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from proxy.journal.records import unstuffed
 from store import export, lookup
 from store.accounts import Accounts
 from store.imap.roles import FlagChange
+from store.lock import filer_lock
 from store.mailboxes import Mailboxes
 from store.quarantine import Quarantine
 from store.settings import DAY_S
@@ -230,3 +231,22 @@ def test_expire_alone(state: Path) -> None:
     loop.close()
     assert blocked.returncode == 1
     assert b"another filer" in blocked.stderr
+
+
+def test_salvage(state: Path) -> None:
+    entry = make_entry(ODD)
+    fill(state, entry)
+    for file in state.glob("index.db*"):
+        file.unlink()
+    assert command(state, "message", entry.id, "--raw").returncode == 1
+    told = command(state, "salvage", "--dry-run").stdout.decode()
+    assert "1 message to file again" in told
+    assert told.endswith("1 message would be filed again\n")
+    done = command(state, "salvage")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.endswith(b"1 message was filed again\n")
+    assert command(state, "message", entry.id, "--raw").stdout == unstuffed(entry.wire)
+    with filer_lock(state):
+        refused = command(state, "salvage")
+    assert refused.returncode == 1
+    assert b"stop it first" in refused.stderr
