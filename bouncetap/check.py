@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -22,6 +23,7 @@ from proxy.types import Reply
 from proxy.upstream.client import Connection, LostError
 from proxy.upstream.connect import Connector, DownError, credentials
 
+SECRETS = ("legacy.password_file", "proxy.tls_key", "imap.tls_key")
 TIMEOUT_S = 10.0
 PROBE_LOCAL_PART = "bouncetap-check"
 
@@ -34,6 +36,9 @@ def check_everything(config: Config, recipients: Sequence[str] = ()) -> int:
     for recipient in recipients:
         _checked(recipient)
     asked = recipients or [_invented(domain) for domain in config["proxy.domains"]]
+    for name in SECRETS:
+        if config[name] is not None and Path(config[name]).stat().st_mode & 0o007:
+            click.echo(f"! {name} = {config[name]}: every user of this machine may read or change it; chmod 600 it")
     settings = proxy_settings(config)
     legacy = replace(
         settings.legacy, connect_timeout_s=TIMEOUT_S, greeting_timeout_s=TIMEOUT_S, command_timeout_s=TIMEOUT_S

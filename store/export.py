@@ -142,8 +142,11 @@ def whole(
 def _harmless(value: Any) -> Any:
     """A cell that steers neither a spreadsheet nor a terminal.
 
-    Text that begins like a formula gets an apostrophe in front; unprintable characters become U+FFFD.
+    Text that begins like a formula gets an apostrophe in front; unprintable characters become U+FFFD. Truth is told as
+    in JSON.
     """
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if not isinstance(value, str):
         return value
     value = "".join(c if c.isprintable() or c in "\t\r\n" else "\ufffd" for c in value)

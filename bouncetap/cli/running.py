@@ -43,8 +43,12 @@ imap = _part_command("imap", "Run the IMAP server alone.")
 @click.option("--once", is_flag=True, help="End with exit code 0 after the summary.")
 @click.option("--state", "state_dir", type=click.Path(path_type=Path), default=Path("var/demo"), show_default=True,
               help="Where the demo keeps its state; a second start resets it.")  # fmt: skip
-def demo(once: bool, state_dir: Path) -> None:
+@takes_config
+@click.pass_context
+def demo(context: click.Context, once: bool, state_dir: Path) -> None:
     """All of it on loopback, with a stand-in handler and sample traffic."""
     from bouncetap.demo import run_demo
 
+    if (named := context.ensure_object(dict).get("config_file")) is not None:
+        click.echo(f"the demo has a configuration of its own; {named} is not used", err=True)
     sys.exit(run_demo(state_dir, once=once))

@@ -56,6 +56,9 @@ async def test_tls_and_login_as_configured(tmp_path: Path) -> None:
     assert done.returncode == 0, done
     assert "speaks SMTP, logged in" in done.stdout
     assert "STARTTLS    in use" in done.stdout
+    assert f"! legacy.password_file = {tmp_path}/password: every user of this machine" in done.stdout
+    (tmp_path / "password").chmod(0o600)
+    assert "every user of this machine" not in (await check(tmp_path, handler, login)).stdout
     (tmp_path / "password").write_text("wrong\n", encoding="utf-8")
     assert (await check(tmp_path, handler, login)).returncode == 1
     done = await check(tmp_path, handler, login.replace("may", "verify"))

@@ -56,13 +56,14 @@ def test_two_at_once_with_the_usual_ports_taken(tmp_path: Path) -> None:
         for port in (2525, 2526, 1143, 9025):
             with contextlib.suppress(OSError):  # somebody else's is as good
                 taken.enter_context(socket.create_server(("127.0.0.1", port)))
-        demos = [demo(tmp_path / "demo", "--once") for _ in range(2)]
+        demos = [demo(tmp_path / "demo", "--once", "--config", "my.toml") for _ in range(2)]
         said = [process.communicate(timeout=100)[0].decode() for process in demos]
     assert [process.returncode for process in demos] == [0, 0], said
     for text in said:
         sent, at_handler, identical, filed = map(int, re.findall(r"\d+", text[text.index("\nsent ") :])[:4])
         assert sent == at_handler == identical == filed > 60
         assert "\r" not in text
+        assert "my.toml is not used" in text
     assert {path.name for path in tmp_path.iterdir()} == {"demo", "demo-2"}
     assert not running(tmp_path)
 

@@ -107,7 +107,7 @@ def test_export_resumes(state: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(command(state, "export", "--format", "csv").stdout.decode())))
     assert [line["id"] for line in lines] == [entry.id for entry in [*first, later]]
     assert lines[0]["address"] == "u0@example.org"
-    assert lines[0]["recipient_category"] == "hard"
+    assert (lines[0]["recipient_category"], lines[0]["opt_out"]) == ("hard", "false")
 
 
 def test_a_reader_that_dies_is_given_its_rows_again(state: Path) -> None:
