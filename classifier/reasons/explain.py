@@ -41,7 +41,7 @@ AGREED, CONTRADICTED = 0.97, 0.9  # a text whose telling code says the same, or 
 
 # A line of a notice that begins the part about one recipient: "<a@b.example>: host ... said: ...".
 _ADDRESS_LINE = re.compile(
-    r"\s{0,8}(?:\d+\. |\* )?<?([^\s<>@:,;]{1,64}@[\w.\[\]-]{1,255}?)>?(?::|\.\.\.|\s|$)", re.ASCII
+    r"\s{0,8}(?:\d{1,4}[.)] |[*•-] )?<?([^\s<>@:,;]{1,64}@[\w.\[\]-]{1,255}?)>?(?::|\.\.\.|\s|$)", re.ASCII
 )
 # What we may say of the status where nothing states one, and the reason is plain (RFC 3463 sections 3.2 to 3.8).
 _DERIVED = {
@@ -94,8 +94,10 @@ def explain(facts: Facts) -> Finding:
     action = (facts.action or "").lower()
     field = valid_status(facts.status)
     if action in ("delivered", "relayed", "expanded") or (action != "failed" and (field or "").startswith("2.")):
+        said = (code.value for code in enhanced_codes(Text(facts.diagnostic, MAX_DIAGNOSTIC).folded))
+        status = field or next((code for code in said if code.startswith("2.")), None)
         return Finding(
-            Reason.DELIVERED, *REASONS[Reason.DELIVERED], field, False, facts.reply_code, 0.99,
+            Reason.DELIVERED, *REASONS[Reason.DELIVERED], status, False, facts.reply_code, 0.99,
             (Evidence("dsn.action", text=action or field or ""),), True,
         )  # fmt: skip
     book = load_book()

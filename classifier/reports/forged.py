@@ -63,13 +63,19 @@ def find(message: Message, report: Report, copy: Headers | None, context: Contex
     if program:
         found.append(Evidence("forged.attachment", "", -1, program))
     strong = any(e.rule.startswith("ndr.strong") for e in report.evidence)
-    asks = bool(lures and link) and not (named and strong)
+    asks = bool(lures and link) and not (strong and _names_another(message, report))
     page = "" if null or script else _program(message)  # whoever it names: mail systems attach no page to sign in on
     if lures and page and not program:
         found.append(Evidence("forged.attachment", "", -1, page))
         asks = True
     hollow = not named and not null and ((link and not strong) or script or program)
     return tuple(found) if asks or hollow else ()
+
+
+def _names_another(message: Message, report: Report) -> bool:
+    """Tell whether it is about somebody else than whom it is for: your own mailbox is what phishing speaks of."""
+    parties = sender.parties(message)
+    return report.names_people and any(case.address and case.address.lower() not in parties for case in report.cases)
 
 
 def _without_replies(prose: str) -> str:

@@ -49,6 +49,9 @@ _FORWARDED_FROM = re.compile(
 _SUBJECT_OF_FORWARD = re.compile(
     r"\s{0,4}(?:fwd?|wg|tr|rv|enc|i|vs|vb|pd|ilt|doorst|转发|轉寄|전달)\s?[:：]", re.IGNORECASE
 )
+_QUOTED = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
+# Whom to ask about a mailing list (RFC 2142 section 6).
+_OF_LIST = re.compile(r"\bowner-[^\s@]{1,64}@[\w.-]+|\b[^\s@]{1,64}-(?:request|owner)@[\w.-]+", re.IGNORECASE)
 _FORWARD = re.compile(
     r"^(?:_{10,}|-{2,}[ \t]{0,3}[^\W\d_][^-\n]{2,50}-{2,}|(?:from|von|de): .+)[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
@@ -110,9 +113,7 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
     """How sure it is that this is a notice (0: it is none), and whether a person forwarded it."""
     if _declared(message):
         return 0.97, False
-    if "strong" not in signals and sender.is_personal(
-        message, prose, context, returns_nothing=returned.find(message, "") is None
-    ):
+    if _is_somebodys(message, context, prose, signals):
         return 0.0, False
     if sender.is_system(message, context) and signals & _SAYS:
         return (0.96 if "strong" in signals else 0.93), False
@@ -140,6 +141,17 @@ def _judge(message: Message, context: Context, prose: str, signals: set[str]) ->
     if "failed" in signals and shown and "failed" in _signals(message.subject[:_SUBJECT_CHARS]):
         return 0.8, False
     return 0.0, False
+
+
+def _is_somebodys(message: Message, context: Context, prose: str, signals: set[str]) -> bool:
+    """Tell whether a person speaks, or the notice is only quoted below own words: an absence that answers one."""
+    nothing = returned.find(message, "") is None
+    if "strong" not in signals and sender.is_personal(message, prose, context, returns_nothing=nothing):
+        return True
+    if sender.is_system(message, context):
+        return False
+    own = _QUOTED.sub("", prose)
+    return own != prose and bool(own.strip()) and not _signals(own[:_TELLING_CHARS])
 
 
 def _says_why(message: Message, prose: str) -> bool:
@@ -171,12 +183,12 @@ def _stopped_by_filter(message: Message, context: Context, prose: str) -> bool:
 
 
 def _first_about_list(prose: str) -> str:
-    """The prose up to the paragraph that refuses: behind it stand addresses to subscribe and to ask for help."""
-    paragraphs = re.split(r"\n[ \t]*\n", prose)
+    """The prose up to the paragraph that refuses, without whom to ask: behind it stand addresses to subscribe."""
+    paragraphs = re.split(r"\n[ \t]*\n", _OF_LIST.sub("", prose))
     for number, paragraph in enumerate(paragraphs, 1):
         if "list" in _signals(paragraph):
             return "\n\n".join(paragraphs[:number])
-    return prose
+    return "\n\n".join(paragraphs)
 
 
 def _names_and_returns(message: Message, prose: str) -> bool:
@@ -218,13 +230,15 @@ def _said(text: str) -> tuple[Hit, ...]:
 
 def _may_be_notice(message: Message, context: Context) -> bool:
     """Cheap test for what no mail system signs: a forwarding rule's copy, or a null path, and a telling subject."""
+    if sender.is_list_manager(message):
+        return True
     if "replied" in (message.headers.get("auto-submitted") or ""):  # so some reports say as well
         told = (message.subject[:_SUBJECT_CHARS], message.text[:_OPENING_CHARS])
         fails = sender.is_filter(message) or all("failed" in _signals(text) for text in told)
         return fails and sender.null_path(message, context)
     if "x-ms-exchange-inbox-rules-loop" in message.headers or sender.null_path(message, context):
         return True
-    if sender.is_list_manager(message) or sender.is_filter(message) or _SUBJECT_OF_FORWARD.match(message.subject):
+    if sender.is_filter(message) or _SUBJECT_OF_FORWARD.match(message.subject):
         return True
     return "failed" in _signals(message.subject[:_SUBJECT_CHARS])
 
