@@ -109,11 +109,13 @@ class Carrier:
         """Let the rows that still point to the old frames point to the new ones, which lie in one file or two."""
         m = messages.c
         with self._index.write() as connection:
-            new_pks = {p.path: self._filer.segment_pk(connection, p.path, source.to_class) for *_, p in moved}
+            new_pks = {p.path: self._filer.segment_pk(connection, p.path) for *_, p in moved}
             for pk, offset, frame_bytes, place in moved:
                 this = sa.and_(m.pk == pk, m.segment_pk == source.pk, m.frame_offset == offset)
                 new = {"frame_offset": place.offset, "frame_bytes": place.size_bytes}
                 new["segment_pk"] = new_pks[place.path]
+                count_in(connection, new_pks[place.path], 1, place.size_bytes)
                 if connection.execute(sa.update(messages).where(this).values(new)).rowcount:
-                    count_in(connection, new_pks[place.path], 1, place.size_bytes)
                     take_off(connection, source.pk, 1, frame_bytes)
+                else:  # it went meanwhile: nothing lives in the new place either
+                    take_off(connection, new_pks[place.path], 1, place.size_bytes)

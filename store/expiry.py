@@ -29,10 +29,11 @@ from store.filing import BatchFiler, utc_day
 from store.folders import FOLDERS
 from store.lock import filer_lock
 from store.quarantine import Quarantine
-from store.schema import entries, folders, messages, meta, segments
-from store.segments import retention_class, walk
+from store.schema import entries, folders, meta, segments
+from store.segments import PATHS, FrameHeader, Gap, class_of, retention_class, walk
 from store.settings import DAY_S
 from store.uidvalidity import orphans_kept_ns
+from store.whereabouts import located
 
 BATCH_ENTRIES = 500
 JUMP_S = 3600.0
@@ -190,20 +191,29 @@ class Expiry:
         with contextlib.suppress(OSError):
             whole.parent.rmdir()
 
-    def _holds_unknown(self, file: Path, now_s: float) -> bool:
-        """Whether a file holds messages that no row knows and whose time is not over."""
+    def _ends_s(self, file: Path) -> float:
+        """When (Unix, s) the time is over of all that a file may hold; 0 for one that is not ours."""
         times = {retention_class(name): self.retention.for_folder(name) for name in FOLDERS}
-        kept_s = times.get(file.name.partition("-")[0], max(times.values()))
         try:
-            ends_s = datetime.fromisoformat(file.parent.name).replace(tzinfo=UTC).timestamp() + DAY_S + kept_s
+            begins_s = datetime.fromisoformat(file.parent.name).replace(tzinfo=UTC).timestamp()
         except ValueError:
-            return False
-        if ends_s <= now_s:
-            return False
+            return 0.0
+        return begins_s + DAY_S + times.get(class_of(file.name), max(times.values()))
+
+    def _holds_unknown(self, file: Path) -> bool:
+        """Whether a file holds messages that no row leads to."""
+        torn = False
         with self._index.read() as connection:
-            for piece in chunks(frame.id for frame in walk(file)):
-                query = sa.select(sa.func.count()).where(messages.c.id.in_(set(piece)))
-                if connection.execute(query).scalar_one() < len(set(piece)):
+            for piece in chunks(walk(file)):
+                idents = []
+                for found in piece:
+                    if torn:  # what stands before a frame, and is none, was one
+                        return True
+                    torn = isinstance(found, Gap)
+                    if isinstance(found, FrameHeader):
+                        idents.append(found.id)
+                known = located(connection, self._quarantine.directory, idents)
+                if any(ident not in known or not known[ident].there for ident in idents):
                     return True
         return False
 
@@ -217,16 +227,14 @@ class Expiry:
             known = {path for (path,) in connection.execute(sa.select(segments.c.path))}
             kept_ns = orphans_kept_ns(connection)
         known |= self._filer.segments.open_paths
-        for file in list(self._quarantine.directory.glob("*/*.seg")):
+        for file in list(self._quarantine.directory.glob(PATHS)):
             path = f"{file.parent.name}/{file.name}"
             if path in known:
                 continue
             stat = file.stat()
-            if stat.st_mtime_ns <= kept_ns:
-                log.warning("orphan_segment_kept", path=path, reason="the index was lost or restored after it")
-                continue
-            if self._holds_unknown(file, now_s):
-                log.warning("orphan_segment_kept", path=path, reason="it holds mail that the index does not know")
+            if self._ends_s(file) > now_s and (stat.st_mtime_ns <= kept_ns or self._holds_unknown(file)):
+                why = "it holds, or may hold, mail that the index does not know: bouncetap salvage"
+                log.warning("orphan_segment_kept", path=path, reason=why)
                 continue
             log.info("orphan_segment_removed", path=path, size_bytes=stat.st_size)
             self._unlink(path)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -27,7 +27,7 @@ from store.outcomes import Outcomes
 from store.prepare import Prepared, clean
 from store.quarantine import Quarantine
 from store.schema import entries, folders, messages, recipients, segments, stream_cursors
-from store.segments import Frame, Place, SegmentWriter, retention_class
+from store.segments import Frame, Place, SegmentWriter, class_of, retention_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,26 @@ class BatchFiler:
         self._segment_pks = {path: pk for path, pk in self._segment_pks.items() if path in still_open}
         return len(new)
 
+    def adopt(
+        self,
+        filings: Sequence[Filing],
+        places: Sequence[Place],
+        wanted: Callable[[Connection, Filing, Place], bool],
+    ) -> int:
+        """Enter messages whose bytes lie at `places` already, unless `wanted` does what there is to do for one.
+
+        One transaction; returns how many messages were dealt with. Raises SQLAlchemyError.
+        """
+        try:
+            with self._index.write() as connection:
+                pairs = [pair for pair in zip(filings, places, strict=True) if wanted(connection, *pair)]
+                self._insert(connection, [filing for filing, _ in pairs], [place for _, place in pairs])
+        except BaseException:
+            self.abandon()
+            raise
+        self._files.point("adopted")
+        return len(filings)
+
     def _append(self, filing: Filing) -> Place:
         day = utc_day(filing.entry.received_ns / 1e9)
         made = filing.prepared
@@ -110,7 +130,7 @@ class BatchFiler:
         if not filings:
             return
         now_ns = time.time_ns()
-        segment_pks = self._count_segments(connection, filings, places)
+        segment_pks = self._count_segments(connection, places)
         rows = [_row(f, p, segment_pks[p.path], now_ns) for f, p in zip(filings, places, strict=True)]
         connection.execute(sa.insert(messages), rows)
         pks = _known(connection, (filing.entry.id for filing in filings))
@@ -146,26 +166,28 @@ class BatchFiler:
         ]
         connection.execute(sa.insert(entries), rows)
 
-    def _count_segments(self, connection: Connection, filings: list[Filing], places: list[Place]) -> dict[str, int]:
+    def _count_segments(self, connection: Connection, places: list[Place]) -> dict[str, int]:
         """Enter the frames into their segments' rows; returns the rows' pks by path."""
         totals: dict[str, tuple[int, int]] = {}
-        classes: dict[str, str] = {}
-        for filing, place in zip(filings, places, strict=True):
+        for place in places:
             count, size = totals.get(place.path, (0, 0))
             totals[place.path] = (count + 1, size + place.size_bytes)
-            classes[place.path] = retention_class(filing.prepared.folder)
-        pks = {path: self.segment_pk(connection, path, classes[path]) for path in sorted(totals)}
+        pks = {path: self.segment_pk(connection, path) for path in sorted(totals)}
         for path, (count, size) in sorted(totals.items()):
             count_in(connection, pks[path], count, size)
         return pks
 
-    def segment_pk(self, connection: Connection, path: str, kept: str) -> int:
-        """The row of a segment that is being written: a new one at its first commit."""
+    def segment_pk(self, connection: Connection, path: str) -> int:
+        """The row of a segment: a new one at its first commit."""
         if path not in self._segment_pks:
+            query = sa.select(segments.c.pk).where(segments.c.path == path)
+            if (known := connection.execute(query).scalar_one_or_none()) is not None:
+                self._segment_pks[path] = int(known)
+                return int(known)
             row = {
                 "path": path,
                 "day": path.partition("/")[0],
-                "retention_class": kept,
+                "retention_class": class_of(path),
                 "created_ns": time.time_ns(),
                 "live_messages": 0,
                 "live_bytes": 0,

@@ -7,7 +7,6 @@ read again after a crash, and in another order where a message went on in anothe
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -22,8 +21,7 @@ from store.schema import entries, messages
 
 PENDING = "pending"
 REFUSED = "refused"  # by the smuggling policy: never offered to the handler
-_REFUSED_BY_TAP = "refused by the tap: "
-_REPLY = re.compile(r"([25][0-9][0-9])(?: (.*))?", re.DOTALL)
+UNKNOWN = "unknown"  # salvaged: the index that knew it was lost
 _WORST_FIRST = (Fate.DEAD, Fate.IN_DOUBT, Fate.OPEN, Fate.REJECTED, Fate.DROPPED, Fate.FORWARDED)
 _KEYWORDS = {Fate.DEAD: DEAD, Fate.IN_DOUBT: SPOOLED, Fate.OPEN: SPOOLED, Fate.REJECTED: REJECTED}
 
@@ -44,13 +42,15 @@ class Told:
 class Outcomes:
     """All that is known. `answered` is the code the sender got (0: none), None while undecided.
 
-    `refused` is our own reply where the smuggling policy refused the message.
+    `refused` is our own reply where the smuggling policy refused the message; `salvaged` is what `legacy` was when the
+    message was first filed, of which a lost index knew more.
     """
 
     rcpts: int
     answered: int | None = None
     told: tuple[Told, ...] = ()
     refused: str = ""
+    salvaged: str = ""
 
     def after(self, mark: Mark) -> Outcomes:
         """With one more mark."""
@@ -86,6 +86,8 @@ class Outcomes:
         """The worst of all."""
         if self.refused:
             return REFUSED
+        if self.salvaged:
+            return UNKNOWN
         known = self.fates
         return next((str(fate) for fate in _WORST_FIRST if fate in known), str(Fate.OPEN))
 
@@ -93,7 +95,9 @@ class Outcomes:
     def legacy(self) -> str:
         """The handler's reply to the recipient that fared worst, or `pending`."""
         if self.refused:
-            return _REFUSED_BY_TAP + self.refused
+            return f"refused by the tap: {self.refused}"
+        if self.salvaged:
+            return self.salvaged
         worst = self.fate
         if worst in (Fate.OPEN, Fate.IN_DOUBT):
             return PENDING
@@ -107,6 +111,8 @@ class Outcomes:
         """`$Spooled`, `$Rejected`, `$Dead`."""
         if self.refused:
             return frozenset({REJECTED})
+        if self.salvaged:
+            return frozenset()
         return frozenset(_KEYWORDS[fate] for fate in self.fates if fate in _KEYWORDS)
 
     def to_json(self) -> str:
@@ -115,6 +121,7 @@ class Outcomes:
             {
                 "rcpts": self.rcpts,
                 "refused": self.refused,
+                "salvaged": self.salvaged,
                 "told": [[list(t.rcpts), t.fate, t.code, t.text, t.host, t.at_ns] for t in self.told],
             },
             separators=(",", ":"),
@@ -125,19 +132,7 @@ def from_json(text: str, answered: int | None) -> Outcomes:
     """The inverse of `Outcomes.to_json`."""
     data = json.loads(text)
     told = tuple(Told(tuple(r), Fate(fate), code, words, host, at) for r, fate, code, words, host, at in data["told"])
-    return Outcomes(data["rcpts"], answered, told, data["refused"])
-
-
-def from_legacy(text: str, rcpts: int, at_ns: int) -> Outcomes:
-    """What `Outcomes.legacy` tells of all recipients, of whom it names the one that fared worst."""
-    if text.startswith(_REFUSED_BY_TAP):
-        return Outcomes(rcpts, refused=text.removeprefix(_REFUSED_BY_TAP))
-    reply = _REPLY.fullmatch(text)
-    if reply is None:  # `pending`, which only mail is that the sender has a 250 for, or a fate without a reply
-        return Outcomes(rcpts, answered=250)
-    code, words = int(reply[1]), reply[2] or ""
-    fate = Fate.FORWARDED if code < 300 else Fate.REJECTED
-    return Outcomes(rcpts, code, (Told(tuple(range(rcpts)), fate, code, words, "", at_ns),))
+    return Outcomes(data["rcpts"], answered, told, data["refused"], data.get("salvaged", ""))
 
 
 def update(connection: Connection, marks: Iterable[Mark]) -> int:

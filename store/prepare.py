@@ -16,21 +16,29 @@ from typing import Any
 
 from classifier.classify import classify, warm_up
 from classifier.context import Context, Patterns
-from classifier.verdict import Category, Verdict, unparsable
+from classifier.verdict import Category, CountsAgainst, Kind, Reason, Recipient, Verdict, unparsable
 from store.annotate import Facts, annotation
 from store.folders import folder_for, joined, keywords_for
 from store.imap.structure import describe
 from store.settings import Retention
 
-__all__ = ["Job", "Prepared", "address", "clean", "prepare", "unreadable", "warm_up"]
+__all__ = ["Job", "Kept", "Prepared", "address", "clean", "prepare", "unreadable", "verdict_from", "warm_up"]
 
 PEOPLE_LIMIT = 10_000  # recipients of one verdict that the index takes
 _PATH = re.compile(rb'\s*<((?:"(?:[^"\\]|\\.)*"|[^">])*)>')
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What a message's frame has beside the original, where it was filed once: annotation and verdict (JSON)."""
+
+    annotation: bytes
+    verdict: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """A message and what must be known to prepare it. `original` is after dot-unstuffing."""
+    """A message and what must be known to prepare it. `original` is after dot-unstuffing; `kept` if it is salvaged."""
 
     id: str
     received_ns: int
@@ -40,6 +48,7 @@ class Job:
     legacy: str
     retention: Retention
     patterns: Patterns
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,9 @@ class Prepared:
 
 
 def prepare(job: Job) -> Prepared:
-    """Classify, annotate and describe a message."""
+    """Classify, annotate and describe a message. Of one that is salvaged all stays as it was shown."""
+    if job.kept is not None:
+        return _prepared(job, verdict_from(job.kept.verdict), lambda shown: shown + job.original)
     received = datetime.fromtimestamp(job.received_ns / 1e9, UTC)
     context = Context(
         envelope_from=address(job.mail_arg),
@@ -83,6 +94,8 @@ def prepare(job: Job) -> Prepared:
 
 def unreadable(job: Job, why: str) -> Prepared:
     """The same for a message that no worker survived: `other`, `unparsable`; described by its annotation alone."""
+    if job.kept is not None:
+        return _prepared(job, verdict_from(job.kept.verdict), lambda shown: shown)
     verdict = unparsable(hashlib.sha256(job.original).hexdigest(), why)
     return _prepared(job, verdict, lambda shown: shown)
 
@@ -91,7 +104,8 @@ def _prepared(job: Job, verdict: Verdict, described: Callable[[bytes], bytes]) -
     folder = folder_for(verdict)
     return_path, envelope_to = address(job.mail_arg), tuple(map(address, job.rcpt_args))
     expires_s = job.received_ns // 10**9 + job.retention.for_folder(folder)
-    head = annotation(verdict, Facts(job.id, return_path, envelope_to, job.legacy, expires_s), job.original)
+    facts = Facts(job.id, return_path, envelope_to, job.legacy, expires_s)
+    head = annotation(verdict, facts, job.original) if job.kept is None else job.kept.annotation
     description = describe(described(head))
     worst = next((r for r in verdict.recipients if r.category is verdict.category), None)
     return Prepared(
@@ -109,10 +123,38 @@ def _prepared(job: Job, verdict: Verdict, described: Callable[[bytes], bytes]) -
         envelope_from=return_path,
         envelope_to=envelope_to,
         annotation=head,
-        verdict=_json(verdict),
+        verdict=_json(verdict) if job.kept is None else job.kept.verdict,
         imap_envelope=description.envelope,
         imap_bodystructure=description.bodystructure,
         header_bytes=description.header_size,
+    )
+
+
+def verdict_from(data: bytes) -> Verdict:
+    """A verdict as far as the index needs it, from the JSON in a frame. Raises ValueError, KeyError, TypeError."""
+    fields = json.loads(data)
+    people = tuple(
+        Recipient(
+            address=person["address"],
+            original=person["original"],
+            action=person["action"],
+            status=person["status"],
+            reply_code=person["reply_code"],
+            reason=None if person["reason"] is None else Reason(person["reason"]),
+            category=None if person["category"] is None else Category(person["category"]),
+            counts_against=None if person["counts_against"] is None else CountsAgainst(person["counts_against"]),
+            final=person["final"],
+            confidence=float(person["confidence"]),
+        )
+        for person in fields["recipients"]
+    )
+    return Verdict(
+        kind=Kind(fields["kind"]),
+        confidence=float(fields["confidence"]),
+        sha256=str(fields["sha256"]),
+        recipients=people,
+        opt_out=bool(fields["opt_out"]),
+        unparsable=bool(fields["unparsable"]),
     )
 
 

@@ -1,20 +1,22 @@
-r"""Salvage: mail that lies in the segments, and of which the index knows nothing, is filed again.
+r"""Salvage: mail that lies in the segments, and that the index does not lead to, is entered in the index again.
 
-An index that was lost, or restored from a backup, knows nothing of what was filed since; the bytes are in the segments
-all the same, and expiry leaves them alone. Each frame there is told by its journal id: one that no row has is
-classified anew and filed as if it had just come from the journal, into a segment of its own day, with what its
-annotation says of the envelope and of the handler's reply at the time when it was filed first. Where a segment's row
-is there, only frames past those that the index ever counted are looked at: the others were expunged or have expired.
-What lay in a segment of the class `held` is held again.
+After an index was lost, restored from a backup or rescued in part, the bytes are in the segments all the same, and
+expiry leaves them alone. Nothing is written but the index, and no file is deleted: a row is made that points to where
+the frame lies, with the verdict, the annotation and the folder that it had. What is not in a frame is lost with the
+index: the sender's host, parameters of MAIL and RCPT, what became of it later, flags, moves by hand, corrections.
 
-| it dies | what is there then | the next run |
+| an id in a frame | the index | salvage |
 |---|---|---|
-| before a batch is committed | new frames that no row points to; expiry sweeps them with their file | files them |
-| after it | rows, new frames, and the old ones | passes over what is known by now |
-| before an old file is unlinked | all its messages a second time on disk | unlinks it |
+| has no row | lost it | makes one, and shows it in its verdict's folder |
+| has a row that no folder shows | was rescued in part | makes the row anew |
+| has a row whose file is gone | is older than the file that carries it now | lets the row point here |
+| has a row, a file and a folder | is right | leaves it alone |
 
-A file is unlinked once no row knows it and every byte of it was read and is filed: one with damage stays, and is told.
-What is not in a frame is lost: the sender's host, parameters of MAIL and RCPT, flags, moves by hand, later replies.
+Which files: those last written before the index was found to have gone back in time (`uidvalidity.py`); of files that
+have a row, what lies behind all that the row counts, or all if fewer messages are known to live there than it says.
+Files of the class `held` come first, and are held again, as is whatever is past its segment's time: it had been moved,
+or held, or it would not be on disk. A file is dealt with in batches, each one transaction; the last one notes how far
+it was read. Where it dies in between, the next run passes over what is known by then.
 """
 
 from __future__ import annotations
@@ -23,11 +25,14 @@ import errno
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from proxy.journal.files import Files
 from proxy.journal.ids import time_ns
@@ -35,120 +40,231 @@ from proxy.journal.records import Entry
 from store.annotate import read as read_annotation
 from store.carrying import HELD
 from store.entries import chunks
-from store.filing import BatchFiler, Filing
+from store.filing import BatchFiler, Filing, utc_day
+from store.folders import FOLDERS
+from store.index import IndexUnusable
 from store.lock import filer_lock
-from store.outcomes import Outcomes, from_legacy
-from store.prepare import Job
+from store.outcomes import Outcomes
+from store.prepare import Job, Kept, verdict_from
 from store.quarantine import Quarantine
-from store.schema import messages, segments
-from store.segments import FIRST_FRAME, DamagedFrame, Frame, FrameHeader, Place, read, walk
-from store.settings import StoreSettings
-from store.uidvalidity import Mirror
+from store.schema import entries, messages, recipients, segments
+from store.segments import (
+    FIRST_FRAME,
+    PATHS,
+    DamagedFrame,
+    Frame,
+    FrameHeader,
+    Gap,
+    Place,
+    class_of,
+    read,
+    retention_class,
+    walk,
+)
+from store.settings import DAY_S, StoreSettings
+from store.uidvalidity import Mirror, orphans_kept_ns
+from store.whereabouts import Located, located
 from store.workers import Worker, Workers
 
 BATCH_MESSAGES, BATCH_BYTES = 500, 16 * 1024 * 1024
+ROOM_BYTES = 64 * 1024 * 1024  # for the index and its WAL
+_ODD = (DamagedFrame, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
 class Salvaged:
-    """What was found in one file: frames that no row knew, how many of them cannot be read, bytes that are no frame.
+    """What was found in one file: frames that the index did not lead to, how many of them were entered and held.
 
-    `path` is relative to the quarantine directory; `removed`: it was unlinked, as all of it is filed elsewhere.
+    `unreadable` frames and `gaps` (bytes that are no frame) stay as they are; `error` says why the file was given up.
     """
 
     path: str
-    unknown: int
-    unreadable: int
-    torn_bytes: int
-    removed: bool
+    missing: int
+    entered: int = 0
+    held: int = 0
+    unreadable: int = 0
+    gaps_bytes: int = 0
+    error: str = ""
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something could not be read."""
+        return bool(self.unreadable or self.gaps_bytes or self.error)
+
+
+def lost_ns(quarantine: Quarantine) -> int:
+    """When (Unix, ns) the index was found to be new, or older than what was made with it. Raises SQLAlchemyError."""
+    with quarantine.index.read() as connection:
+        return orphans_kept_ns(connection)
 
 
 def salvage_now(
-    quarantine: Quarantine, workers: Workers, *, dry_run: bool = False, files: Files | None = None
+    quarantine: Quarantine,
+    workers: Workers,
+    *,
+    everything: bool = False,
+    dry_run: bool = False,
+    files: Files | None = None,
 ) -> Iterator[Salvaged]:
-    """File what no row knows, file by file, where no filer runs; `dry_run` only counts.
+    """Enter what the index does not lead to, file by file, where no filer runs; `dry_run` only counts.
 
-    Raises Locked, OSError, SQLAlchemyError, WorkerUnusable; run it again then.
+    `everything`: files written since the index was lost, too. Raises Locked, IndexUnusable (it is damaged), OSError
+    (no room), SQLAlchemyError, WorkerUnusable; run it again then.
     """
     with filer_lock(quarantine.settings.state_dir):
+        _check_index(quarantine)
+        before_ns = time.time_ns() if everything else lost_ns(quarantine)
         filer = BatchFiler(quarantine, files)
         try:
-            for name in sorted(quarantine.directory.glob("*/*.seg")):
-                file = _look(quarantine, f"{name.parent.name}/{name.name}")
-                if file.unknown or file.orphan:
-                    yield _count(quarantine, file) if dry_run else _salvage(quarantine, file, filer, workers)
+            paths = [f"{file.parent.name}/{file.name}" for file in quarantine.directory.glob(PATHS)]
+            for path in sorted(paths, key=lambda path: (class_of(path) != HELD, path)):
+                try:
+                    if (quarantine.directory / path).stat().st_mtime_ns > before_ns:
+                        continue
+                    file = _look(quarantine, path)
+                    done = _count(quarantine, file) if dry_run else _salvage(quarantine, file, filer, workers)
+                except _NoRoom:
+                    raise
+                except OSError as error:
+                    done = Salvaged(path, 0, error=error.strerror or str(error))
+                if done.missing or done.damaged:
+                    yield done
             if not dry_run:
                 Mirror(quarantine.index, quarantine.settings.state_dir).write()
         finally:
             filer.close()
 
 
+class _NoRoom(OSError):
+    """The disk has no room for more rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A segment with the frames in it that no row knows; `orphan`: no row knows the file itself."""
+    """A segment: what in it the index does not lead to, and how it was counted. `end` is behind its last frame."""
 
     path: str
-    orphan: bool
-    unknown: list[FrameHeader]
-    torn_bytes: int
+    missing: list[FrameHeader]
+    rows: dict[str, Located]  # of the missing ones that have a row
+    gaps_bytes: int
+    end: int
+    over: bool  # past its time
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A frame, and what it tells of how it came."""
+    """A frame, where it lies, and what it tells of how it came."""
 
     frame: Frame
+    place: Place
     entry: Entry
     outcomes: Outcomes
 
 
-def _look(quarantine: Quarantine, path: str) -> _File:
-    file, counted_bytes = quarantine.directory / path, sa.select(segments.c.written_bytes)
+def _check_index(quarantine: Quarantine) -> None:
+    if not quarantine.index.is_sqlite:
+        return
     with quarantine.index.read() as connection:
-        counted = connection.execute(counted_bytes.where(segments.c.path == path)).scalar_one_or_none()
-        start = end = FIRST_FRAME + (counted or 0)
-        unknown: list[FrameHeader] = []
-        for piece in chunks(walk(file, start)):
-            query = sa.select(messages.c.id).where(messages.c.id.in_([frame.id for frame in piece]))
-            known = set(connection.execute(query).scalars())
-            unknown += [frame for frame in piece if frame.id not in known]
-            end = piece[-1].offset + piece[-1].size_bytes
-    return _File(path, counted is None, unknown, max(0, file.stat().st_size - end))
+        (first,) = connection.exec_driver_sql("PRAGMA integrity_check(1)").first() or ("",)
+    if first != "ok":
+        raise IndexUnusable(f"the index is damaged ({first}): rescue it, restore it or begin with none first")
+
+
+def _look(quarantine: Quarantine, path: str) -> _File:
+    s, m = segments.c, messages.c
+    shown = sa.exists().where(entries.c.message_pk == m.pk)
+    lives = sa.select(sa.func.count()).where(m.segment_pk == s.pk, shown).scalar_subquery()
+    with quarantine.index.read() as connection:
+        row = connection.execute(sa.select(s.written_bytes, s.live_messages, lives).where(s.path == path)).one_or_none()
+        complete = row is not None and row[1] == row[2]
+        start = FIRST_FRAME + (row[0] if row is not None and complete else 0)
+        end, gaps_bytes, trailing = start, 0, 0
+        missing: list[FrameHeader] = []
+        rows: dict[str, Located] = {}
+        for piece in chunks(walk(quarantine.directory / path, start)):
+            headers = [found for found in piece if isinstance(found, FrameHeader)]
+            known = located(connection, quarantine.directory, (header.id for header in headers))
+            for found in piece:
+                if isinstance(found, Gap):
+                    trailing = found.size_bytes
+                    continue
+                gaps_bytes, trailing, end = gaps_bytes + trailing, 0, found.offset + found.size_bytes
+                old = known.get(found.id)
+                if old is None or not (old.there and old.shown):
+                    missing.append(found)
+                    rows |= {found.id: old} if old is not None else {}
+    # What a crash left at the end was never filed from here: the journal had it, and it was filed from there.
+    return _File(path, missing, rows, gaps_bytes, end, _is_over(quarantine.settings, path))
+
+
+def _is_over(settings: StoreSettings, path: str) -> bool:
+    if class_of(path) == HELD:
+        return True
+    times = {retention_class(name): settings.retention.for_folder(name) for name in FOLDERS}
+    begins_s = datetime.fromisoformat(path.partition("/")[0]).replace(tzinfo=UTC).timestamp()
+    return begins_s + DAY_S + times.get(class_of(path), 0) <= time.time()
 
 
 def _count(quarantine: Quarantine, file: _File) -> Salvaged:
-    """What is there, without filing it."""
-    unreadable = sum(_found(quarantine, file, header) is None for header in file.unknown)
-    return Salvaged(file.path, len(file.unknown), unreadable, file.torn_bytes, removed=False)
+    """What is there, without entering it."""
+    readable = sum(_found(quarantine, file.path, header) is not None for header in file.missing)
+    held = readable if file.over else 0
+    return Salvaged(file.path, len(file.missing), readable, held, len(file.missing) - readable, file.gaps_bytes)
 
 
 def _salvage(quarantine: Quarantine, file: _File, filer: BatchFiler, workers: Workers) -> Salvaged:
-    """File all that can be read, and unlink the file if nothing is left that is only there."""
-    held = file.path.partition("/")[2].startswith(f"{HELD}-")
-    unreadable = 0
-    for headers in _batches(file.unknown):
+    entered = 0
+    for headers in _batches(file.missing):
         _check_room(quarantine.settings)
-        found = [one for header in headers if (one := _found(quarantine, file, header))]
-        unreadable += len(headers) - len(found)
+        found = [one for header in headers if (one := _found(quarantine, file.path, header))]
         jobs = [_job(quarantine.settings, one) for one in found]
         made = workers.submit(partial(Worker.prepare, jobs=jobs)).result()
         filings = [
-            Filing(one.entry, one.frame.original, prepared, one.outcomes, held)
+            Filing(one.entry, one.frame.original, prepared, one.outcomes, held=file.over)
             for one, prepared in zip(found, made, strict=True)
         ]
-        filer.file(filings)
-    filer.point("salvaged")
-    removed = file.orphan and not unreadable and not file.torn_bytes
-    if removed:
-        (quarantine.directory / file.path).unlink()
-    return Salvaged(file.path, len(file.unknown), unreadable, file.torn_bytes, removed)
+        entered += filer.adopt(filings, [one.place for one in found], partial(_make_way, file=file, filer=filer))
+    if file.missing:
+        with quarantine.index.write() as connection:
+            _recount(connection, file)
+        filer.point("salvaged")
+    held = entered if file.over else 0
+    return Salvaged(file.path, len(file.missing), entered, held, len(file.missing) - entered, file.gaps_bytes)
+
+
+def _make_way(connection: Connection, filing: Filing, place: Place, *, file: _File, filer: BatchFiler) -> bool:
+    """Deal with a row that leads nowhere; tells whether a new one is to be made."""
+    row = file.rows.get(filing.entry.id)
+    if row is None:
+        return True
+    if row.shown and row.sha256 == filing.prepared.sha256:
+        new = {"frame_offset": place.offset, "frame_bytes": place.size_bytes}
+        new["segment_pk"] = filer.segment_pk(connection, place.path)
+        connection.execute(sa.update(messages).where(messages.c.pk == row.pk).values(new))
+        return False
+    connection.execute(sa.delete(recipients).where(recipients.c.message_pk == row.pk))
+    connection.execute(sa.delete(messages).where(messages.c.pk == row.pk))
+    return True
+
+
+def _recount(connection: Connection, file: _File) -> None:
+    """Let the file's row say what lives there, and that all up to its last frame has been looked at."""
+    s, m = segments.c, messages.c
+    here = m.segment_pk == s.pk
+    values = {
+        "written_bytes": file.end - FIRST_FRAME,
+        "live_messages": sa.select(sa.func.count()).where(here).scalar_subquery(),
+        "live_bytes": sa.select(sa.func.coalesce(sa.func.sum(m.frame_bytes), 0)).where(here).scalar_subquery(),
+    }
+    connection.execute(sa.update(segments).where(s.path == file.path).values(values))
 
 
 def _check_room(settings: StoreSettings) -> None:
     """The journal's reserve is the journal's. Raises OSError."""
-    free_bytes = shutil.disk_usage(settings.state_dir).free
-    if free_bytes < settings.reserve_bytes + BATCH_BYTES:
-        raise OSError(errno.ENOSPC, f"{free_bytes} bytes are free, and [journal] reserve is for the journal")
+    free, wanted = shutil.disk_usage(settings.state_dir).free, settings.reserve_bytes + ROOM_BYTES
+    if free < wanted:
+        text = f"{free} bytes are free and {wanted} are needed: [journal] reserve, and room for the index"
+        raise _NoRoom(errno.ENOSPC, text, str(settings.state_dir))
 
 
 def _batches(headers: list[FrameHeader]) -> Iterator[list[FrameHeader]]:
@@ -164,15 +280,17 @@ def _batches(headers: list[FrameHeader]) -> Iterator[list[FrameHeader]]:
         yield batch
 
 
-def _found(quarantine: Quarantine, file: _File, header: FrameHeader) -> _Found | None:
-    """The frame there, if it is wholly what was written."""
+def _found(quarantine: Quarantine, path: str, header: FrameHeader) -> _Found | None:
+    """The frame there, if it is wholly what was written. Raises OSError."""
+    place = Place(path, header.offset, header.size_bytes)
     try:
-        frame = read(quarantine.directory, Place(file.path, header.offset, header.size_bytes))
+        frame = read(quarantine.directory, place)
         if hashlib.sha256(frame.original).hexdigest() != json.loads(frame.verdict)["sha256"]:
             return None
+        verdict_from(frame.verdict)
         facts = read_annotation(frame.annotation)
-        received_ns = time_ns(frame.id)
-    except (DamagedFrame, ValueError, KeyError):
+        received_ns = _received_ns(frame.id, path)
+    except _ODD:
         return None
     entry = Entry(
         id=frame.id,
@@ -185,7 +303,15 @@ def _found(quarantine: Quarantine, file: _File, header: FrameHeader) -> _Found |
         wire=b"",  # it is for those who read the journal
         digest=b"",
     )
-    return _Found(frame, entry, from_legacy(facts.legacy, len(entry.rcpt_args), received_ns))
+    return _Found(frame, place, entry, Outcomes(len(entry.rcpt_args), salvaged=facts.legacy))
+
+
+def _received_ns(ident: str, path: str) -> int:
+    """When it came: its id tells, unless the clock was wrong then, which its segment's day shows."""
+    at_ns, day = time_ns(ident), path.partition("/")[0]
+    if class_of(path) == HELD or utc_day(at_ns / 1e9) == day:
+        return at_ns
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * 10**9
 
 
 def _job(settings: StoreSettings, one: _Found) -> Job:
@@ -198,4 +324,5 @@ def _job(settings: StoreSettings, one: _Found) -> Job:
         legacy=one.outcomes.legacy,
         retention=settings.retention,
         patterns=settings.patterns,
+        kept=Kept(one.frame.annotation, one.frame.verdict),
     )

@@ -41,6 +41,8 @@ _FRAME = struct.Struct("<4sBIIII26s")  # magic, dictionary, stored, annotation, 
 _CRC = struct.Struct("<I")
 _FRAME_HEADER_BYTES = _FRAME.size + _CRC.size
 FIRST_FRAME = len(_FILE_HEADER)
+PATHS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]/*-*.seg"  # a glob in the quarantine directory
+CHECKED_TIMES = 4  # a file's size: what may be spent on CRCs in search of frames
 
 
 class DamagedFrame(Exception):
@@ -79,6 +81,14 @@ class FrameHeader:
     offset: int
     size_bytes: int
     original_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes that are no frame: what a crash left at the end, or a frame whose header is damaged."""
+
+    offset: int
+    size_bytes: int
 
 
 @cache
@@ -122,10 +132,9 @@ def unpack(data: bytes) -> Frame:
         raise DamagedFrame("too short")
     magic, dictionary, stored_bytes, annotation, original, verdict, ident = _FRAME.unpack_from(data)
     stored = data[_FRAME_HEADER_BYTES:]
-    (crc,) = _CRC.unpack_from(data, _FRAME.size)
     if magic != _FRAME_MAGIC or stored_bytes != len(stored):
         raise DamagedFrame("not a frame")
-    if zlib.crc32(stored, zlib.crc32(data[: _FRAME.size])) != crc:
+    if not _crc_fits(data):
         raise DamagedFrame("its CRC does not fit")
     try:
         payload = zstd.decompress(stored, _dictionary(dictionary))
@@ -143,22 +152,70 @@ def read(directory: Path, place: Place) -> Frame:
         return unpack(os.pread(file.fileno(), place.size_bytes, place.offset))
 
 
-def walk(path: Path, start: int = FIRST_FRAME) -> Iterator[FrameHeader]:
-    """A file's frames from `start` on, up to the end or whatever is no frame; only headers are read. Raises OSError."""
+def walk(path: Path, start: int = FIRST_FRAME) -> Iterator[FrameHeader | Gap]:
+    """What lies in a file from `start` on. Frames are told by their headers; behind a damaged one the next is sought.
+
+    What follows a gap is a frame whose CRC was asked about. Raises OSError.
+    """
     with path.open("rb", buffering=0) as file:
-        offset = start
-        while len(head := os.pread(file.fileno(), _FRAME.size, offset)) == _FRAME.size:
-            magic, _, stored_bytes, _, original_bytes, _, ident = _FRAME.unpack(head)
-            end = offset + _FRAME_HEADER_BYTES + stored_bytes
-            if magic != _FRAME_MAGIC or not ident.isalnum() or end > os.fstat(file.fileno()).st_size:
-                return
-            yield FrameHeader(ident.decode("ascii"), offset, end - offset, original_bytes)
+        size_bytes = os.fstat(file.fileno()).st_size
+        offset, may_check_bytes = start, CHECKED_TIMES * size_bytes
+        while offset < size_bytes:
+            header = _header(file.fileno(), offset, size_bytes)
+            if header is not None:
+                yield header
+                offset += header.size_bytes
+                continue
+            end, may_check_bytes = _next_frame(file.fileno(), offset + 1, size_bytes, may_check_bytes)
+            yield Gap(offset, end - offset)
             offset = end
+
+
+def _header(fd: int, offset: int, size_bytes: int) -> FrameHeader | None:
+    head = os.pread(fd, _FRAME.size, offset)
+    if len(head) < _FRAME.size:
+        return None
+    magic, _, stored_bytes, _, original_bytes, _, ident = _FRAME.unpack(head)
+    whole = _FRAME_HEADER_BYTES + stored_bytes
+    if magic != _FRAME_MAGIC or not ident.isalnum() or offset + whole > size_bytes:
+        return None
+    return FrameHeader(ident.decode("ascii"), offset, whole, original_bytes)
+
+
+def _next_frame(fd: int, offset: int, size_bytes: int, may_check_bytes: int) -> tuple[int, int]:
+    """Where the next whole frame begins, or the end; and how many bytes may still be checked.
+
+    Mail may hold what looks like headers, so what is spent on CRCs is bounded.
+    """
+    while offset < size_bytes:
+        piece = os.pread(fd, 1 << 20, offset)
+        found = piece.find(_FRAME_MAGIC)
+        if found < 0:
+            offset += max(len(piece) - len(_FRAME_MAGIC) + 1, 1)
+            continue
+        offset += found
+        header = _header(fd, offset, size_bytes)
+        if header is not None and header.size_bytes <= may_check_bytes:
+            may_check_bytes -= header.size_bytes
+            if _crc_fits(os.pread(fd, header.size_bytes, offset)):
+                return offset, may_check_bytes
+        offset += 1
+    return size_bytes, may_check_bytes
+
+
+def _crc_fits(data: bytes) -> bool:
+    (crc,) = _CRC.unpack_from(data, _FRAME.size)
+    return bool(zlib.crc32(data[_FRAME_HEADER_BYTES:], zlib.crc32(data[: _FRAME.size])) == crc)
 
 
 def retention_class(folder: str) -> str:
     """A folder's name as it stands in a segment's name."""
     return re.sub(r"[^a-z0-9]", "_", folder.lower())
+
+
+def class_of(path: str) -> str:
+    """The retention class in a segment's path."""
+    return path.rpartition("/")[2].rpartition("-")[0]
 
 
 class _OpenSegment:

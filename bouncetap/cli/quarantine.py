@@ -235,41 +235,46 @@ def _expired(config: Config, *, force: bool) -> int:
             raise click.ClickException(f"expiry has stopped: {error}") from None
 
 
-@click.command(short_help="File again what lies in the segments and is not in the index.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be filed.")
+@click.command(short_help="Enter again what lies in the quarantine's files and is not in the index.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be entered.")
+@click.option("--all", "everything", is_flag=True,
+              help="Also files written since the index was lost, and where nothing shows that it was.")  # fmt: skip
 @takes_config
-def salvage(dry_run: bool) -> None:
-    """After the index was lost or restored: file again what lies in the segments and is not in the index.
+def salvage(dry_run: bool, everything: bool) -> None:
+    """After the index was lost, restored or rescued: enter again what lies in the quarantine's files.
 
     The filer must be stopped meanwhile; proxy and IMAP server may run. The exit code is 1 if something cannot be read.
     """
     from store.lock import Locked
-    from store.salvage import salvage_now
+    from store.salvage import lost_ns, salvage_now
     from store.workers import Workers, WorkerUnusable
 
-    found = damaged = 0
+    entered = held = damaged = 0
     with opened_quarantine(loaded(writes=True)) as quarantine, closing(Workers()) as workers:
+        if not everything and not lost_ns(quarantine):
+            raise click.ClickException("nothing shows that the index was lost or restored; --all looks all the same")
         try:
-            for file in salvage_now(quarantine, workers, dry_run=dry_run):
-                found += file.unknown - file.unreadable
-                damaged += file.unreadable
+            for file in salvage_now(quarantine, workers, everything=everything, dry_run=dry_run):
+                entered, held, damaged = entered + file.entered, held + file.held, damaged + file.damaged
                 click.echo(f"{file.path}: {_told(file, dry_run=dry_run)}")
         except Locked as error:
-            raise click.ClickException(f"{error}: stop it first") from None
+            raise click.ClickException(f"{error}, or a salvage or an expiry: stop it first") from None
         except WorkerUnusable as error:
             raise click.ClickException(str(error)) from None
-    were = "would be" if dry_run else "was" if found == 1 else "were"
-    click.echo(f"{counted(found, 'message')} {were} filed again")
+    were = "would be" if dry_run else "was" if entered == 1 else "were"
+    click.echo(f"{counted(entered, 'message')} {were} entered")
+    if held:
+        click.echo(f"of them {held:,} past their time, held by \\Flagged until somebody takes the flag away")
     if damaged:
-        raise click.ClickException(f"{counted(damaged, 'message')} cannot be read; their files stay")
+        raise click.ClickException(f"{counted(damaged, 'file')} cannot be read wholly; nothing of them was deleted")
 
 
 def _told(file: Salvaged, *, dry_run: bool) -> str:
-    words = [f"{counted(file.unknown - file.unreadable, 'message')} {'to file' if dry_run else 'filed'} again"]
+    if file.error:
+        return f"given up: {file.error}"
+    words = [f"{counted(file.entered, 'message')} {'to enter' if dry_run else 'entered'}"]
     if file.unreadable:
         words.append(f"{file.unreadable} cannot be read")
-    if file.torn_bytes:
-        words.append(f"{file.torn_bytes} bytes at the end are no message")
-    if file.removed:
-        words.append("removed, as nothing else was in it")
+    if file.gaps_bytes:
+        words.append(f"{file.gaps_bytes} bytes between messages are none")
     return ", ".join(words)

@@ -32,6 +32,7 @@ _PARAGRAPHS = re.compile(r"\n[ \t]*\n")
 _REPLY = re.compile(r"\b[45]\d\d[ -]#?[245]\.\d{1,3}\.\d{1,3}\b|\b[45][0-5]\d[ -][A-Za-z<]")
 _SCRIPTS = ("x-php-originating-script", "x-php-script", "x-source-args")
 _SEARCHED = 64 * 1024
+_PASSWORD = "forged.lure.password"  # noqa: S105  # a rule's id
 
 
 @cache
@@ -45,12 +46,14 @@ def find(message: Message, report: Report, copy: Headers | None, context: Contex
     if report.rule != "ndr" or copy is not None or "x-failed-recipients" in message.headers:
         return ()
     named, null = report.names_people, sender.null_path(message, context)
-    if named and null:
-        return ()
     # What a server said ("your email has been blocked, see https://...") is no lure of the notice's.
     said = _without_replies(report.human_text) if named else report.human_text
     lures = book().search(letters(f"{message.subject}\n{said}"))
     link = _link(message)
+    if named and null:  # nobody else may send so; but no notice ever asks for a password
+        lures = tuple(hit for hit in lures if hit.rule.id == _PASSWORD)
+        if not (lures and link):
+            return ()
     found = [Evidence(hit.rule.id, "", -1, hit.text[:200]) for hit in lures]
     if link:
         found.append(Evidence("forged.link", "", -1, link))

@@ -127,6 +127,10 @@ def cases(notice: Notice, context: Context) -> tuple[list[Case], bool]:
         _case(address, _about(notice.prose, address, places) if few else "", notice.action)
         for address in wanted[:MAX_RECIPIENTS]
     ]
+    if len(found) == 1 and not found[0].diagnostic:
+        lead, reply = reply_in(notice.prose)
+        if reply:
+            found[0].diagnostic, found[0].stage = cut(reply), named_in(fold(lead))
     if 1 < len(found) <= _MANY:
         _add_lines(found, notice.prose)
         _tell_apart(found, notice.prose, {who: start for start, who in reversed(places)})

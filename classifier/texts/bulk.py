@@ -32,6 +32,7 @@ _ROBOT = re.compile(
     rf"^(?:{make.UNANSWERED}|robot)(?:[+._-].*)?$",
     re.IGNORECASE,
 )
+_MONITOR = re.compile(rf"^(?:{make.MONITORS})(?:[+._-].*)?$", re.IGNORECASE)
 _LINK = re.compile(r"https?:\W{1,3}[\w.-]{4,60}|\bwww\.[\w.-]{4,60}")
 _TITLE_OF_ANSWER = Linear(f"^{REPLIES}")
 
@@ -130,8 +131,9 @@ def _told(reading: Reading) -> Iterator[tuple[int, Evidence]]:
     local = reading.message.from_address.partition("@")[0]
     # By a forum's or a form's program.
     passed_on = "reply-to" in reading.message.headers or make.addressed(reading.message)
-    if _ROBOT.match(local) and not passed_on and not reading.asks and not reading.personal:
-        yield 1, Evidence("bulk.robot", "", -1, reading.message.from_address[:200])
+    watches = _MONITOR.match(local) is not None
+    if (watches or _ROBOT.match(local)) and not passed_on and not reading.asks and not reading.personal:
+        yield (ENOUGH if watches else 1), Evidence("bulk.robot", "", -1, reading.message.from_address[:200])
 
 
 def _linked(reading: Reading) -> str:

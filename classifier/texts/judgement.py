@@ -29,8 +29,8 @@ def judge(message: Message, context: Context) -> Judgement:
     """Decide. Pure; bounded by `reading.MAX_TEXT_CHARS` and the bounds of the message's own parts."""
     reading = Reading(message, context)
     for decide in (
-        bulk.calendar, _form, bulk.sent_to_many, bulk.composed, machines.report, bulk.advertising,
-        _challenge, _passed_on, wishes.unsubscribe_address, wishes.complaint, wishes.opt_out,
+        bulk.calendar, _form, bulk.sent_to_many, bulk.composed, machines.report, machines.waiting,
+        bulk.advertising, _challenge, _passed_on, wishes.unsubscribe_address, wishes.complaint, wishes.opt_out,
         automatic.answer, machines.notice, bulk.mail,
     ):  # fmt: skip
         judgement = decide(reading)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 from classifier.texts import people
+from classifier.texts.notice import names_mailbox
 from classifier.texts.reading import Judgement, Reading
 from classifier.verdict import Evidence, Kind
 
 _REPORT_FIELDS = ("x-xarf", "x-arf", "x-arf-version")  # the abuse desks' format, RFC 5965's plainer cousin
+_SHOWN_CHARS = 20_000
 _MARKUP = re.compile(
     r"^\s{0,20}<(?:\?xml\b|[a-z_][\w:-]{2,40}(?:\s[\w:-]{1,40}=\"[^\"<>]{0,200}\"){1,9}\s?/?>)", re.IGNORECASE
 )
@@ -26,6 +28,18 @@ def report(reading: Reading) -> Judgement | None:
     if "<" in reading.message.opening and reading.own_title and _MARKUP.match(reading.new):
         return Judgement(Kind.REPORT, 0.85, evidence=(Evidence("report.data", "", -1, reading.text[:80]),))
     return None
+
+
+def waiting(reading: Reading) -> Judgement | None:
+    """What programs hold until somebody lets it in: digests of quarantines, submissions to lists.
+
+    By their titles, and by the addresses that they show; people write of quarantines as well.
+    """
+    if reading.traits.answer or "waiting" not in reading.titled or not reading.own_title:
+        return None
+    if reading.asks or reading.personal or not names_mailbox(reading.message.text[:_SHOWN_CHARS]):
+        return None
+    return Judgement(Kind.OTHER, 0.85, evidence=reading.evidence("waiting"))
 
 
 def notice(reading: Reading) -> Judgement | None:

@@ -22,6 +22,10 @@ UNANSWERED = (
     r"|nie[._-]?odpowiadac?j?|svara[._-]?ej|svar[._-]?ikke|voicemail|asterisk|alerts?|notifications?|notify"
     r"|monitor(?:ing)?|automail(?:er)?"
 )
+MONITORS = (  # programs that watch hosts and services, each by its name
+    r"zabbix|nagios|icinga2?|check_?mk|prtg|grafana|prometheus|alertmanager|opsgenie|pagerduty|uptime-?(?:robot|kuma)?"
+    r"|pingdom|munin|monit|netdata|librenms|observium|sensu|cacti|smartd|mdadm|logwatch|fail2ban|cron"
+)
 _NOBODY = re.compile(
     rf"^(?:{UNANSWERED}|news(?:letters?)?|e-?news|nobody|updates?|offers?"
     r"|deals|promo(?:tions?)?|marketing|mailer|weboffers|specials|digest|list|nic|orders?|billing|invoices?|statements?|tracking|shipping)(?:[+._-].*)?$",

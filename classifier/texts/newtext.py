@@ -56,7 +56,7 @@ _DEVICE_HINT = Linear(_DEVICES)
 _DEVICE_HEAD = re.compile(
     r"^(?:sent (?:from|with|via)|get outlook|von meinem|gesendet|diese nachricht wurde von|envoyé|"
     r"télécharge|obtenez|enviado|enviat|inviato|"
-    r"verzonden|verstuurd|skickat|sendt|lähetetty|wysłane|odesláno|odoslané|elküldve|trimis|отправлено|"
+    r"verzonden|verstuurd|skickat|sendt|lähetetty|wysłane|odesláno|odoslané|elküldve|trimis|отправлено|εστάλη|"
     r"изпратено|надіслано|"
     r"послато|poslano|poslato|στάλθηκε|.{0,30}gönder|נשלח|أرسلت|مرسل|.{0,24}から送信|发自|從我的|从我的|나의|보낸사람|dikirim|"
     r"được gửi|ส่งจาก|saadetud|nosūtīts|išsiųsta|sent)\b",
@@ -106,6 +106,15 @@ def new_text(text: str) -> str:
         room -= len(line)
         at += 1
     return "\n".join(kept).strip()
+
+
+def quoted_head(text: str) -> str:
+    """The lines where the first original begins, which say who wrote it; "" where none is seen."""
+    lines = text[:MAX_CHARS].split("\n")
+    for at, line in enumerate(lines):
+        if line.strip() and line[0] != ">" and _original_begins(lines, at):
+            return "\n".join(lines[max(0, at - 2) : at + (1 if "@" in line else 2)])
+    return ""
 
 
 def _original_begins(lines: list[str], at: int) -> int:

@@ -15,7 +15,8 @@ from classifier.texts.reading import Reading
 
 NOTICES = frozenset({"left", "left3", "moved", "absence", "absence3", "ticket", "unmonitored"})
 ASIDES = ("support", "until", "instead", "promise", "offline")
-_PARTS = NOTICES | {"auto", "hint", "aside", *ASIDES}  # an aside counts nothing: thanks, wishes, excuses
+# An aside counts nothing: thanks, wishes, excuses; nor does what is said to all patients, or what a bot wants typed.
+_PARTS = NOTICES | {"auto", "hint", "aside", "patrons", "bot", "menu", *ASIDES}
 _NOT_OF_ONESELF = frozenset({"absence3"})  # "my husband is away" begins no notice
 _BEFORE = frozenset({"support", "ticket", "auto", "aside"})  # "Thank you for your mail." stands before the notice
 _GREETING_CHARS = 34
@@ -61,7 +62,17 @@ class Notice:
 
 def names_contact(text: str) -> bool:
     """Tell whether a text names an address or a telephone number."""
-    return ("@" in text and _MAILBOX.search(text) is not None) or _TELEPHONE.search(text) is not None
+    return names_mailbox(text) or _TELEPHONE.search(text) is not None
+
+
+def names_mailbox(text: str) -> bool:
+    """Tell whether a text names a mail address."""
+    return "@" in text and _MAILBOX.search(text) is not None
+
+
+def names_successor(reading: Reading) -> bool:
+    """Tell whether somebody else is said to have gone, and an address is named: that of whom to write to instead."""
+    return "left3" in reading.says and names_mailbox(reading.text)
 
 
 def look(reading: Reading) -> Notice:

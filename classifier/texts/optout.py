@@ -23,6 +23,12 @@ _COMMAND_PERSON = re.compile(
     r"(?:unsubscribe|unsub|leave|remove|optout|opt-out)[+._-](?:.*[+])?([^=@+]+(?:\+[^=@]*)?)=([a-z0-9.-]+\.[a-z]{2,})$",
     re.IGNORECASE,
 )
+# "unsub:7c2f91:1180", "unsubscribe-bob=client.example": what a List-Unsubscribe field has mail programs put there.
+_COMMAND = re.compile(
+    r"^(?:(?:list-?)?un-?sub(?:scribe)?[:=+_.-]\s?(\S{3,})|(?:opt-?out|leave|remove|signoff)[:=+_.-]\s?(\S*[0-9=@]\S*))$",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(r"([^=@+:\s]+(?:\+[^=@:\s]*)?)[=@]([a-z0-9.-]+\.[a-z]{2,})$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,17 @@ def address(targets: tuple[str, ...], context: Context) -> Target | None:
         if configured or _LOCAL.within(local) or _DOMAIN.match(domain):
             return Target(target, _person(target, local, context))
     return None
+
+
+def command(subject: str) -> Target | None:
+    """Read the subject that a List-Unsubscribe field asks for: a command with a token, and no words."""
+    subject = subject.strip()[:400]
+    found = _COMMAND.match(subject)
+    if found is None:
+        return None
+    named = _NAMED.search(found[1] or found[2])
+    person = f"{named[1]}@{named[2]}" if named else ""
+    return Target(subject, person if addresses.valid(person) else None)
 
 
 def _person(target: str, local: str, context: Context) -> str | None:

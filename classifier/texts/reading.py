@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from classifier.context import Context
 from classifier.fold import fold
 from classifier.mime import Message
 from classifier.texts import make, tongue
 from classifier.texts.book import book
-from classifier.texts.newtext import new_text
+from classifier.texts.newtext import new_text, quoted_head
 from classifier.texts.said import Said
 from classifier.texts.traits import Traits, traits
 from classifier.verdict import AutoReply, Evidence, Kind, Recipient
 
 MAX_TEXT_CHARS = 3000  # of folded new text; a notice or a demand stands at the head of a message
 QUESTION_MARKS = "?؟¿՞⸮"
+_LINK = re.compile(r"\bhttps?://\S+")
 _ANSWER = re.compile(r"\W{0,3}[^\s:]{1,5}\s?:")
 # Some words, not one or two: 'the page that says "unsubscribe"' is told by its own words as well.
 _CITED = re.compile(
@@ -24,6 +25,7 @@ _CITED = re.compile(
     r"|[「『][^」』]{6,120}[」』]"
 )
 _GREETING_CHARS = 90
+_LIST_ADDRESSES = ("list-post", "mailing-list", "x-mailing-list", "x-beenthere", "list-id")
 _OWN_CHARS = 20  # beside what is cited
 
 
@@ -65,8 +67,24 @@ class Reading:
     def traits(self) -> Traits:
         """Who sent it, by its header fields."""
         if self._traits is None:
-            self._traits = traits(self.message, self.context)
+            facts = traits(self.message, self.context)
+            if facts.listed and not facts.by_program and self._answers_the_list(facts):
+                facts = replace(facts, listed=False, bulk=False, campaign=False)
+            self._traits = facts
         return self._traits
+
+    def _answers_the_list(self, facts: Traits) -> bool:
+        """Tell whether somebody answers what the list itself had sent: ours, where a group is behind our address.
+
+        On lists that people talk on, members quote members.
+        """
+        if self.own_title:
+            return False
+        headers = self.message.headers
+        named = " ".join(headers.get(name) or "" for name in _LIST_ADDRESSES).lower()
+        lists = [t.lower() for t in facts.targets if t.lower() in named or f"<{t.replace('@', '.').lower()}>" in named]
+        head = quoted_head(self.message.text).lower() if lists else ""
+        return any(address in head for address in lists)
 
     @property
     def new(self) -> str:
@@ -128,8 +146,13 @@ class Reading:
 
     @property
     def asks(self) -> bool:
-        """A question mark of any script in the new text."""
-        return any(mark in self.text for mark in QUESTION_MARKS)
+        """A question mark of any script in the new text, outside of links."""
+        return any(mark in self.unlinked for mark in QUESTION_MARKS)
+
+    @property
+    def unlinked(self) -> str:
+        """The new text without its links, whose question marks ask nothing."""
+        return _LINK.sub(" ", self.text) if "://" in self.text else self.text
 
     @property
     def personal(self) -> bool:

@@ -13,12 +13,15 @@ from classifier.rulebook import Findings, Hit, Rulebook, Scan
 TOPICS = (
     frozenset({"challenge", "held", "prove"}),
     frozenset({
-        "complaint", "optout", "auto", "hint", "left", "left3", "moved", "absence", "absence3", "ticket", "unmonitored",
-        "passed_on",
+        "complaint", "optout", "theirs", "auto", "bot", "hint", "left", "left3", "moved", "absence", "absence3",
+        "ticket", "unmonitored", "passed_on",
     }),
-    frozenset({"until", "instead", "promise", "support", "offline", "aside"}),
+    frozenset({"until", "instead", "promise", "support", "offline", "aside", "patrons", "menu"}),
     frozenset({"person", "business", "plans", "reported", "kin"}),
-    frozenset({"our_letter", "goods", "stays", "about_mail", "our_mail", "grumble", "legal"}),
+    frozenset({
+        "our_letter", "goods", "activity", "stays", "several", "about_mail", "our_mail", "grumble", "legal",
+        "authority", "bereaved", "how",
+    }),
 )  # fmt: skip
 
 

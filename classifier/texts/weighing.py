@@ -4,7 +4,7 @@ Signs are weighed, because none alone is enough where programs say nothing of th
 
     a header field says that a program answers                          6
     the subject is one that mail programs make                          4   (1 behind "Re:": somebody answered it)
-    the text says that it is automatic                                  3
+    the text says that it is automatic, or that a bot speaks            3
     null path, or the return path's address: people's mail has neither  2
     the text says a notice's matter: away, gone, moved, arrived         2
     the subject does, or is on a list of titles                         1   (2 if the sender chose it, about the same)
@@ -28,7 +28,7 @@ import re
 from dataclasses import dataclass
 
 from classifier.texts.book import book
-from classifier.texts.notice import NOTICES, SENTENCE, Notice, look
+from classifier.texts.notice import NOTICES, SENTENCE, Notice, look, names_successor
 from classifier.texts.reading import QUESTION_MARKS, Reading
 
 ENOUGH = 3
@@ -42,10 +42,13 @@ _ASIDES = 2
 _BULK = 2
 _AGAINST, _AGAINST_RETURN_PATH, _AGAINST_UNSEEN = 3, 2, 1
 _TO_US = frozenset({"person", "plans", "our_letter"})
+_OF_KIN = frozenset({"kin", "bereaved"})
 _ABSENCES = frozenset({"absence", "absence3"})  # people say so as well, on their way to something else
 _PLENTY = 6  # of points: then one sentence more than a notice has is borne
 _INSTITUTIONAL = frozenset({"ticket", "unmonitored"})  # a mailbox speaks, nobody in particular
-_OF_PEOPLE = frozenset({"person", "business", "plans", "goods", "kin", "stays", "optout", "complaint", "challenge"})
+_OF_PEOPLE = frozenset({
+    "person", "business", "plans", "goods", "kin", "stays", "several", "optout", "complaint", "challenge",
+})  # fmt: skip
 _STATEMENT_CHARS = 600
 _LONG_CHARS = 1500
 _FEW_OTHERS = 2
@@ -73,10 +76,11 @@ def weigh(reading: Reading) -> Weighed:
     title = _is_titled(reading)
     titled_auto = "auto" in titled and not reading.subject.rstrip().endswith("?")
     unseen = facts.null_path or facts.to_return_path
-    says_so = "auto" in reading.says or titled_auto
-    if not (title or says_so or facts.answer or unseen or facts.to_token or reading.says.among(NOTICES | {"hint"})):
+    automatic = "auto" in reading.says or _is_bot(reading)
+    told = title or titled_auto or automatic or facts.answer
+    if not (told or unseen or facts.to_token or reading.says.among(NOTICES | {"hint"})):
         return Weighed(0)
-    return _Scales(reading, look(reading), title, titled_auto, unseen).weigh()
+    return _Scales(reading, look(reading), title, titled_auto, automatic, unseen).weigh()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +89,12 @@ class _Scales:
     notice: Notice
     title: bool
     titled_auto: bool
+    automatic: bool
     unseen: bool
 
     def weigh(self) -> Weighed:
         reading, notice, facts = self.reading, self.notice, self.reading.traits
-        says_so = "auto" in reading.says or self.titled_auto
+        says_so = self.automatic or self.titled_auto
         against = self._against()
         points = self._points(asides := self._asides(), clean=not against)
         if not (
@@ -101,7 +106,7 @@ class _Scales:
             return Weighed(min(points, ENOUGH - 1), why)
         if facts.null_path and notice.stated:
             each = _AGAINST_UNSEEN
-        elif facts.to_return_path and notice.stated and not reading.says.among(_TO_US | {"kin"}):
+        elif facts.to_return_path and notice.stated and not reading.says.among(_TO_US | _OF_KIN):
             each = _AGAINST_UNSEEN if notice.leads and notice.others == 0 else _AGAINST_RETURN_PATH
             if reading.says.among(NOTICES) <= _ABSENCES and not notice.only:
                 each = _AGAINST
@@ -114,7 +119,7 @@ class _Scales:
         return (
             _ANSWERS * facts.answer
             + (_TITLED_BY_PROGRAM if self.titled_auto else _ANSWERS_A_PROGRAM if "auto_re" in titled else 0)
-            + _SAYS_SO * ("auto" in says)
+            + _SAYS_SO * self.automatic
             + _UNSEEN * self.unseen
             + _STATED * notice.stated
             + self._titled_points()
@@ -174,7 +179,8 @@ class _Scales:
         reading, notice = self.reading, self.notice
         covered = notice.covers(self.title and reading.new_title)
         as_much = notice.others >= notice.parts
-        more = points < _PLENTY and not (self.unseen or by_header or says_so or covered)
+        to_all = notice.leads and notice.asides > 0 and "patrons" in reading.says
+        more = points < _PLENTY and not (self.unseen or by_header or says_so or covered or to_all)
         if not (by_header or self.titled_auto):
             more = more or notice.others > max(_FEW_OTHERS, notice.parts)
         if not (by_header or says_so or notice.stated or notice.contact):
@@ -238,6 +244,16 @@ class _Scales:
         return 2 if self.reading.new_title and about else 1
 
 
+def _is_bot(reading: Reading) -> bool:
+    """Tell whether a chat-bot speaks: some people are virtual assistants as well, but nobody wants 1 or 2 typed."""
+    return "bot" in reading.says and bool(reading.says.among({"menu", "ticket", "unmonitored"}))
+
+
+def _converses(reading: Reading) -> bool:
+    """Tell whether a bot asks and offers, as they do: "Did that help? Reply YES or NO"."""
+    return {"bot", "menu"} <= reading.says.among({"bot", "menu"})
+
+
 def _is_titled(reading: Reading) -> bool:
     """Tell whether the subject is a notice's, by the lists of titles or, where the sender chose it, by what it says.
 
@@ -258,7 +274,9 @@ def _plain_statement(reading: Reading) -> bool:
 
 def _asks(reading: Reading) -> bool:
     """Tell whether something is asked of us; "Urgent? Call the office." asks nothing."""
-    *asked, rest = _QUESTION.split(reading.text)
+    if _converses(reading):
+        return False
+    *asked, rest = _QUESTION.split(reading.unlinked)
     if not asked or not rest.strip() or "instead" not in reading.says:
         return bool(asked)
     for question, answer in zip(asked, [*asked[1:], rest], strict=True):
@@ -271,13 +289,17 @@ def _asks(reading: Reading) -> bool:
 
 def _personal(reading: Reading, notice: Notice) -> bool:
     """Tell whether it answers, orders or speaks of things between us; "for orders call the shop" does not."""
-    if reading.says.among(_TO_US) or ("kin" in reading.says and "instead" not in reading.says):
+    if _converses(reading):
+        return False
+    # "She has left, write to him and strike her off your list": the list is spoken of to strike her off.
+    aside = {"our_letter"} if "optout" in reading.says and names_successor(reading) else set()
+    if reading.says.among(_TO_US - aside) or (reading.says.among(_OF_KIN) and "instead" not in reading.says):
         return True
     if "goods" in reading.says and not (
         notice.contact or reading.says.among({"auto", "support", "instead", "promise"})
     ):
         return True
-    if "business" not in reading.says:
+    if "business" not in reading.says or (notice.stated and "patrons" in reading.says):
         return False
     at = reading.says["business"].start
     start = max((m.end() for m in SENTENCE.finditer(reading.text) if m.end() <= at), default=0)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 
+from classifier.rulebook import Hit
 from classifier.texts import automatic, bulk, optout, people
 from classifier.texts.book import book
-from classifier.texts.notice import NOTICES, SENTENCE, names_contact
+from classifier.texts.notice import NOTICES, SENTENCE, names_contact, names_successor
 from classifier.texts.reading import QUESTION_MARKS, Judgement, Reading
 from classifier.texts.weighing import ENOUGH, TITLES, weigh
 from classifier.verdict import Evidence, Kind
 
-_SENTENCE_END = re.compile(r"[.!?؟।。！？]+[ )]*")
-_OF_MAIL = frozenset({"optout", "grumble", "our_mail", "about_mail", "complaint", "legal"})
+# A full stop within an address ends nothing; behind a Chinese character it needs no blank.
+_SENTENCE_END = re.compile(r"[!?؟।]+[ )]*|\.+(?:[ )]+|$)|(?<=[^\x00-\x7f])\.+")
+_OF_MAIL = frozenset({"optout", "theirs", "grumble", "our_mail", "about_mail", "complaint", "legal", "bereaved"})
+_ELSE = frozenset({"goods", "activity"})  # that people sign off from, and is no mail of ours
 _REQUEST_WORDS, _REQUEST_BYTES = 20, 150
 _WISH_CHARS = 280  # nobody's mere wish to get no more mail is much longer
 _LONG_CHARS = 1500
@@ -34,7 +37,7 @@ def unsubscribe_address(reading: Reading) -> Judgement | None:
     if target is None:
         return None
     told = (Evidence("optout.address", "", -1, target.address[:200]),)
-    stays = "stays" in reading.says  # "I do not want to leave, but ..."
+    stays = _stays(reading)
     asked = ("optout" in reading.says or "optout" in reading.titled) and not stays
     if _says_more(reading) and not (asked and _titles_a_signature(reading)):
         return None
@@ -53,7 +56,7 @@ def letter_there(reading: Reading, target: optout.Target) -> Judgement:
     """A person's letter to an unsubscribe address: somebody reads it, and no more mail is sent, unless they stay."""
     told = Evidence("optout.address", "", -1, target.address[:200])
     return Judgement(
-        Kind.HUMAN, 0.7, people.sender(reading.message), opt_out="stays" not in reading.says,
+        Kind.HUMAN, 0.7, people.sender(reading.message), opt_out=not _stays(reading),
         evidence=(told, *reading.evidence("person", "business", "stays")),
         alternatives=((Kind.UNSUBSCRIBE, "sent to an unsubscribe address, but the text asks for something else"),),
     )  # fmt: skip
@@ -62,6 +65,20 @@ def letter_there(reading: Reading, target: optout.Target) -> Judgement:
 def unsubscribe_target(reading: Reading) -> optout.Target | None:
     """The unsubscribe address that it was sent to; None for list mail, which may name one among others."""
     return None if reading.traits.listed else optout.address(reading.traits.targets, reading.context)
+
+
+def _stays(reading: Reading) -> bool:
+    """Tell whether somebody says that they do not want to leave, but ...; of several lists some leave one."""
+    return "stays" in reading.says and not _leaves_one(reading)
+
+
+def _leaves_one(reading: Reading) -> bool:
+    """Tell whether one of several lists is left, and others are not: "off the one for farmers, but keep the other"."""
+    if not {"several", "optout"} <= reading.says.among({"several", "optout"}):
+        return False
+    hit = reading.says["optout"]
+    before, after = _sentence(reading.text, hit.start, hit.end)
+    return "goods" not in reading.says.within(reading.own[before:after], {"goods"})
 
 
 def _says_more(reading: Reading) -> bool:
@@ -91,7 +108,8 @@ def complaint(reading: Reading) -> Judgement | None:
         return None
     if "about_mail" not in reading.says and "about_mail" not in reading.titled:
         return None
-    if reading.says.among({"business", "stays", "footer"}) or bulk.sure(reading):
+    ordered = "business" in reading.says and "authority" not in reading.says  # no shop's mistake goes to a regulator
+    if ordered or reading.says.among({"stays", "footer"}) or bulk.sure(reading):
         return None
     if not reading.short(1500 if reading.own_title else 3000) or _names_deputy(reading):
         return None
@@ -119,11 +137,17 @@ def opt_out(reading: Reading) -> Judgement | None:
         return None
     rules = book()
     bare = reading.text or reading.subject
-    word = rules.asks_to_end(bare) or (rules.asks_to_end(reading.subject) and _titles_its_text(reading))
+    command = None if reading.text else optout.command(reading.subject)
+    word = (
+        command is not None
+        or rules.asks_to_end(bare)
+        or (rules.asks_to_end(reading.subject) and _titles_its_text(reading))
+    )
     if not word and not _asked(reading):
         return None
-    found = reading.evidence("optout") or (Evidence("optout.word", "", -1, bare[:80]),)
-    person = people.opting_out(reading.message, reading.new, facts.targets, None, reading.context)
+    found = reading.evidence("optout", "theirs") or (Evidence("optout.word", "", -1, bare[:80]),)
+    token = command.person if command else None
+    person = people.opting_out(reading.message, reading.new, facts.targets, token, reading.context)
     if word:
         return Judgement(Kind.UNSUBSCRIBE, 0.97, person, opt_out=True, evidence=found)
     if why := _beside(reading):
@@ -131,18 +155,35 @@ def opt_out(reading: Reading) -> Judgement | None:
     return Judgement(Kind.UNSUBSCRIBE, 0.92, person, opt_out=True, evidence=found)
 
 
+def _wish(reading: Reading) -> Hit | None:
+    """Where the text asks to be left out, or that a relative be who has died."""
+    wish = reading.says.get("optout")
+    theirs = reading.says.get("theirs") if wish is None else None
+    return theirs if theirs is not None and "bereaved" in reading.says else wish
+
+
 def _asked(reading: Reading) -> bool:
     """Tell whether new text or subject ask for it, and are neither an automatic answer nor an advertisement."""
-    if "optout" not in reading.says and not _asked_by_title(reading):
+    if _wish(reading) is None and not _asked_by_title(reading):
         return False
-    if "stays" in reading.says or ("goods" in reading.says and not _about_our_mail(reading)):
+    if _stays(reading) or not _about_our_mail(reading):
         return False
-    facts = reading.traits
-    # "She has left, please remove her" is a program's; a wish with no notice beside it is its writer's.
-    by_program = facts.null_path or "auto" in reading.says or (facts.to_return_path and reading.says.among(NOTICES))
-    if by_program and automatic.likely(reading):
+    if _by_program(reading) and automatic.likely(reading):
         return False
     return not _has_footer(reading) and not _instructs(reading) and not bulk.sure(reading)
+
+
+def _by_program(reading: Reading) -> bool:
+    """Tell of whom it may be a program's: "She has left, please remove her", above all with whom to write to instead.
+
+    A wish with no notice beside it is its writer's, and so is one for a relative who has died.
+    """
+    facts, says = reading.traits, reading.says
+    if facts.null_path or "auto" in says:
+        return True
+    if "bereaved" in says:
+        return False
+    return bool((facts.to_return_path and says.among(NOTICES)) or names_successor(reading))
 
 
 def _has_footer(reading: Reading) -> bool:
@@ -159,17 +200,19 @@ def _asked_by_title(reading: Reading) -> bool:
 
 def _titles_its_text(reading: Reading) -> bool:
     """The text under a subject that asks for it is short or about mail: people cancel orders and tables as well."""
-    if reading.asks or not reading.short(_TITLED_CHARS) or "stays" in reading.says:
+    if reading.asks or not reading.short(_TITLED_CHARS) or _stays(reading):
         return False
     return reading.short(_REMARK_CHARS) or bool(reading.says.among({"our_mail", "about_mail", "grumble"}))
 
 
 def _about_our_mail(reading: Reading) -> bool:
     """Tell whether the sentence that asks is about mail or a list; where it has no such word, about nothing else."""
-    hit = reading.says.get("optout") or reading.titled["optout"]
-    before, after = _sentence(reading.text, hit.start, hit.end) if "optout" in reading.says else (0, 0)
+    if not reading.says.among(_ELSE) or _leaves_one(reading):
+        return True
+    wish = _wish(reading)
+    before, after = (0, 0) if wish is None else _sentence(reading.text, wish.start, wish.end)
     said = book().read(reading.text[before:after] or reading.subject, reading.tongues)
-    return bool(said.among({"our_mail", "legal"})) or "goods" not in said  # "article 21" is no goods
+    return bool(said.among({"our_mail", "legal"})) or not said.among(_ELSE)  # "article 21" is no goods
 
 
 def _sentence(text: str, start: int, end: int) -> tuple[int, int]:
@@ -180,7 +223,7 @@ def _sentence(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _instructs(reading: Reading) -> bool:
     """The phrase tells readers how to get out: with a link close to it, or at the foot of a long text of one's own."""
-    hit = reading.says.get("optout")
+    hit = _wish(reading)
     if hit is None or not reading.own_title:
         return False
     if not reading.short(600) and hit.start > 0.6 * len(reading.text):
@@ -194,14 +237,14 @@ def _beside(reading: Reading) -> str:
     Whoever wants out says so in a line or two, with a reason, thanks or grumbling. A long letter that speaks of
     unsubscribing is mostly about something else, so that somebody should read it.
     """
-    hit = reading.says.get("optout")
+    hit = _wish(reading)
+    if {"bereaved", "how"} <= reading.says.among({"bereaved", "how"}):
+        return "it asks how to do so for somebody else"
     if hit is None:
         return "it wants an answer as well" if reading.personal else ""
     before, after = _sentence(reading.text, hit.start, hit.end)
     rest = f"{reading.own[:before]} {reading.own[after:]}"
-    said = book().read(rest, reading.tongues)
-    asks = "person" in said or any(mark in rest for mark in QUESTION_MARKS)
-    if "business" in said or (asks and not said.among({"optout", "grumble"})):
+    if "business" in book().read(rest, reading.tongues) or _wants_answer(rest, reading):
         return "it wants an answer as well"
     if reading.short(_WISH_CHARS):
         return ""
@@ -209,6 +252,18 @@ def _beside(reading: Reading) -> str:
     if topic or not reading.short(_LONG_CHARS) or _other_matters(rest, reading) > _REASONS:
         return "it tells more than a wish to get no more mail"
     return ""
+
+
+def _wants_answer(text: str, reading: Reading) -> bool:
+    """Tell whether a sentence asks or orders anything but an end; "my husband has died" does neither."""
+    start = 0
+    for end in [*(m.end() for m in _SENTENCE_END.finditer(text)), len(text)]:
+        sentence, start = text[start:end], end
+        said = reading.says.within(sentence, {"person", "optout", "theirs", "grumble", "bereaved"})
+        asks = any(mark in sentence for mark in QUESTION_MARKS) or ("person" in said and "bereaved" not in said)
+        if asks and not said.keys() & {"optout", "theirs", "grumble"}:
+            return True
+    return False
 
 
 def _other_matters(text: str, reading: Reading) -> int:

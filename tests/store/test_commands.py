@@ -240,11 +240,12 @@ def test_salvage(state: Path) -> None:
         file.unlink()
     assert command(state, "message", entry.id, "--raw").returncode == 1
     told = command(state, "salvage", "--dry-run").stdout.decode()
-    assert "1 message to file again" in told
-    assert told.endswith("1 message would be filed again\n")
+    assert "1 message to enter" in told
+    assert told.endswith("1 message would be entered\n")
     done = command(state, "salvage")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.endswith(b"1 message was filed again\n")
+    assert done.stdout.endswith(b"1 message was entered\n")
+    assert command(state, "salvage").stdout == b"0 messages were entered\n"
     assert command(state, "message", entry.id, "--raw").stdout == unstuffed(entry.wire)
     with filer_lock(state):
         refused = command(state, "salvage")
