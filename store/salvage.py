@@ -75,7 +75,8 @@ _ODD = (DamagedFrame, ValueError, LookupError, TypeError, AttributeError, Overfl
 class Salvaged:
     """What was found in one file: frames that the index did not lead to, how many of them were entered and held.
 
-    `unreadable` frames and `gaps` (bytes that are no frame) stay as they are; `error` says why the file was given up.
+    `unreadable` frames and gaps between frames (bytes that are none) stay as they are, as does what is no frame at the
+    end: a crash leaves such, and so does whatever cuts a file short. `error` says why the file was given up.
     """
 
     path: str
@@ -84,6 +85,7 @@ class Salvaged:
     held: int = 0
     unreadable: int = 0
     gaps_bytes: int = 0
+    tail_bytes: int = 0
     error: str = ""
 
     @property
@@ -147,6 +149,7 @@ class _File:
     missing: list[FrameHeader]
     rows: dict[str, Located]  # of the missing ones that have a row
     gaps_bytes: int
+    tail_bytes: int
     end: int
     over: bool  # past its time
 
@@ -193,8 +196,7 @@ def _look(quarantine: Quarantine, path: str) -> _File:
                 if old is None or not (old.there and old.shown):
                     missing.append(found)
                     rows |= {found.id: old} if old is not None else {}
-    # What a crash left at the end was never filed from here: the journal had it, and it was filed from there.
-    return _File(path, missing, rows, gaps_bytes, end, _is_over(quarantine.settings, path))
+    return _File(path, missing, rows, gaps_bytes, trailing, end, _is_over(quarantine.settings, path))
 
 
 def _is_over(settings: StoreSettings, path: str) -> bool:
@@ -208,8 +210,7 @@ def _is_over(settings: StoreSettings, path: str) -> bool:
 def _count(quarantine: Quarantine, file: _File) -> Salvaged:
     """What is there, without entering it."""
     readable = sum(_found(quarantine, file.path, header) is not None for header in file.missing)
-    held = readable if file.over else 0
-    return Salvaged(file.path, len(file.missing), readable, held, len(file.missing) - readable, file.gaps_bytes)
+    return _told(file, readable)
 
 
 def _salvage(quarantine: Quarantine, file: _File, filer: BatchFiler, workers: Workers) -> Salvaged:
@@ -228,8 +229,12 @@ def _salvage(quarantine: Quarantine, file: _File, filer: BatchFiler, workers: Wo
         with quarantine.index.write() as connection:
             _recount(connection, file)
         filer.point("salvaged")
-    held = entered if file.over else 0
-    return Salvaged(file.path, len(file.missing), entered, held, len(file.missing) - entered, file.gaps_bytes)
+    return _told(file, entered)
+
+
+def _told(file: _File, entered: int) -> Salvaged:
+    missing, held = len(file.missing), entered if file.over else 0
+    return Salvaged(file.path, missing, entered, held, missing - entered, file.gaps_bytes, file.tail_bytes)
 
 
 def _make_way(connection: Connection, filing: Filing, place: Place, *, file: _File, filer: BatchFiler) -> bool:

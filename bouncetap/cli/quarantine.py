@@ -277,4 +277,6 @@ def _told(file: Salvaged, *, dry_run: bool) -> str:
         words.append(f"{file.unreadable} cannot be read")
     if file.gaps_bytes:
         words.append(f"{file.gaps_bytes} bytes between messages are none")
+    if file.tail_bytes:
+        words.append(f"{file.tail_bytes} bytes at the end are none (a crash leaves such)")
     return ", ".join(words)
