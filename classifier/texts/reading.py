@@ -147,7 +147,8 @@ class Reading:
     @property
     def asks(self) -> bool:
         """A question mark of any script in the new text, outside of links."""
-        return any(mark in self.unlinked for mark in QUESTION_MARKS)
+        marks = [mark for mark in QUESTION_MARKS if mark in self.text]
+        return bool(marks) and any(mark in self.unlinked for mark in marks)
 
     @property
     def unlinked(self) -> str:
