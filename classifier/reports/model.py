@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from classifier.verdict import Evidence
 
-MAX_RECIPIENTS = 2000  # servers take 100 to 1,000 a transaction (RFC 5321 section 4.5.3.1.8)
+MAX_RECIPIENTS = 1000  # servers take 100 to 1,000 a transaction (RFC 5321 section 4.5.3.1.8)
 MAX_DIAGNOSTIC = 4000
 
 
