@@ -146,11 +146,15 @@ def message(message_id: str, raw: bool, resend: bool, as_json: bool) -> None:
 
 
 def _described(found: Found, verdict: dict[str, Any]) -> Iterator[str]:
+    from store.outcomes import UNKNOWN
+
     facts = found.facts
     yield f"id:        {facts['id']}"
-    yield f"received:  {facts['received']} from {facts['peer']} ({facts['helo']}), {facts['size_bytes']} bytes"
+    peer = f" from {facts['peer']} ({facts['helo']})" if facts["peer"] else ""  # a salvaged one has none
+    yield f"received:  {facts['received']}{peer}, {facts['size_bytes']} bytes"
     yield f"envelope:  <{facts['envelope_from']}> -> {', '.join(facts['envelope_to'])}"
-    answered = {None: "not answered yet", 0: "no answer (recovered after a crash)"}
+    unanswered = "not answered yet" if facts["fate"] != UNKNOWN else "unknown since it was salvaged"
+    answered = {None: unanswered, 0: "no answer (recovered after a crash)"}
     yield f"sender:    {answered.get(facts['answered'], facts['answered'])}"
     yield f"handler:   {facts['fate']}" + (f": {facts['legacy']}" if facts["legacy"] != facts["fate"] else "")
     for told in found.outcomes.told:

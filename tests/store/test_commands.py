@@ -246,6 +246,7 @@ def test_salvage(state: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.endswith(b"1 message was entered\n")
     assert command(state, "salvage").stdout == b"0 messages were entered\n"
+    assert b"sender:    unknown since it was salvaged\n" in command(state, "message", entry.id).stdout
     assert command(state, "message", entry.id, "--raw").stdout == unstuffed(entry.wire)
     with filer_lock(state):
         refused = command(state, "salvage")
