@@ -127,8 +127,8 @@ def salvage_now(
                     done = _count(quarantine, file) if dry_run else _salvage(quarantine, file, filer, workers)
                 except _NoRoom:
                     raise
-                except OSError as error:
-                    done = Salvaged(path, 0, error=error.strerror or str(error))
+                except (OSError, ValueError) as error:  # ValueError: its directory is no day
+                    done = Salvaged(path, 0, error=str(error))
                 if done.missing or done.damaged:
                     yield done
             if not dry_run:

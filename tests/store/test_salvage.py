@@ -334,13 +334,16 @@ def test_one_bad_file_stops_nothing(tmp_path: Path) -> None:
     filled(settings, *entries)
     (file,) = paths(settings)
     (file.parent / "bounces_hard-A.seg").mkdir()
+    (file.parent.parent / "2026-13-45").mkdir()
+    shutil.copy(file, file.parent.parent / "2026-13-45" / "bounces_hard-B.seg")
     (file.parent.parent / "saved-by-me").mkdir()
     copy = file.parent.parent / "saved-by-me" / file.name
     copy.write_bytes(file.read_bytes())
     lose_index(settings)
     quarantine = opened(settings)
-    good, bad = run(quarantine)
+    good, bad, no_day = run(quarantine)
     assert bad.error
+    assert no_day.error
     assert (good.entered, good.damaged) == (3, False)
     assert contents(quarantine) == originals(entries)
     quarantine.close()
