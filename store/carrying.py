@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import sqlalchemy as sa
 import structlog
@@ -17,11 +16,10 @@ import structlog
 from store import segments as files
 from store.entries import take_off
 from store.filing import BatchFiler, count_in, utc_day
-from store.folders import FOLDERS
 from store.quarantine import Quarantine
 from store.schema import messages, segments
-from store.segments import DamagedFrame, Place, retention_class
-from store.settings import DAY_S, Retention
+from store.segments import DamagedFrame, Place, ends_s
+from store.settings import Retention
 
 CARRY_MESSAGES, CARRY_BYTES = 100, 16 * 1024 * 1024
 HELD = "held"  # the retention class of what outlived its segment's time
@@ -53,14 +51,12 @@ class Carrier:
         Each step is short. Raises OSError, SQLAlchemyError.
         """
         c = segments.c
-        past = {retention_class(name): retention.for_folder(name) for name in FOLDERS}
         query = sa.select(c.pk, c.path, c.day, c.retention_class, c.live_bytes * 4 < c.written_bytes)
         query = query.where(c.live_messages > 0, c.live_bytes * 4 < c.written_bytes * 3).order_by(c.pk)
         with self._index.read() as connection:
             rows = connection.execute(query).all()
         for pk, path, day, kept, sparse in rows:
-            begins_s = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
-            over = begins_s + DAY_S + past.get(kept, 0) <= now_s
+            over = ends_s(path, retention, 0) <= now_s
             if path in self._filer.segments.open_paths or not (over or sparse):
                 continue
             source = _Source(pk, path, *((utc_day(now_s), HELD) if over else (day, kept)))

@@ -15,7 +15,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -30,7 +29,7 @@ from store.folders import FOLDERS
 from store.lock import filer_lock
 from store.quarantine import Quarantine
 from store.schema import entries, folders, meta, segments
-from store.segments import PATHS, FrameHeader, Gap, class_of, retention_class, walk
+from store.segments import PATHS, FrameHeader, Gap, ends_s, walk
 from store.settings import DAY_S
 from store.uidvalidity import orphans_kept_ns
 from store.whereabouts import located
@@ -191,14 +190,12 @@ class Expiry:
         with contextlib.suppress(OSError):
             whole.parent.rmdir()
 
-    def _ends_s(self, file: Path) -> float:
-        """When (Unix, s) the time is over of all that a file may hold; 0 for one that is not ours."""
-        times = {retention_class(name): self.retention.for_folder(name) for name in FOLDERS}
-        try:
-            begins_s = datetime.fromisoformat(file.parent.name).replace(tzinfo=UTC).timestamp()
-        except ValueError:
-            return 0.0
-        return begins_s + DAY_S + times.get(class_of(file.name), max(times.values()))
+    def _ends_s(self, path: str) -> float:
+        """When (Unix, s) the time is over of all that a file may hold; 0 for one in a directory that is no day."""
+        longest_s = max(map(self.retention.for_folder, FOLDERS))
+        with contextlib.suppress(ValueError):
+            return ends_s(path, self.retention, longest_s)
+        return 0.0
 
     def _holds_unknown(self, file: Path) -> bool:
         """Whether a file holds messages that no row leads to."""
@@ -232,7 +229,7 @@ class Expiry:
             if path in known:
                 continue
             stat = file.stat()
-            if self._ends_s(file) > now_s and (stat.st_mtime_ns <= kept_ns or self._holds_unknown(file)):
+            if self._ends_s(path) > now_s and (stat.st_mtime_ns <= kept_ns or self._holds_unknown(file)):
                 why = "it holds, or may hold, mail that the index does not know: bouncetap salvage"
                 log.warning("orphan_segment_kept", path=path, reason=why)
                 continue

@@ -18,7 +18,7 @@ from proxy.journal.records import unstuffed
 from store import metrics
 from store.filing import Cursor, Filing, load_cursors
 from store.index import Index
-from store.prepare import Job
+from store.prepare import job_for
 from store.settings import StoreSettings
 from store.tail import Batch, Tail
 from store.workers import Worker, Workers
@@ -128,16 +128,7 @@ class Pipeline:
 def _prepared(worker: Worker, batch: Batch, settings: StoreSettings) -> list[Filing]:
     originals = [unstuffed(decided.entry.wire) for decided in batch.decided]
     jobs = [
-        Job(
-            id=decided.entry.id,
-            received_ns=decided.entry.received_ns,
-            original=original,
-            mail_arg=decided.entry.mail_arg,
-            rcpt_args=decided.entry.rcpt_args,
-            legacy=decided.outcomes.legacy,
-            retention=settings.retention,
-            patterns=settings.patterns,
-        )
+        job_for(decided.entry, original, decided.outcomes.legacy, settings)
         for decided, original in zip(batch.decided, originals, strict=True)
     ]
     with metrics.PREPARE_SECONDS.time():

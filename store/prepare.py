@@ -17,12 +17,13 @@ from typing import Any
 from classifier.classify import classify, warm_up
 from classifier.context import Context, Patterns
 from classifier.verdict import Category, CountsAgainst, Kind, Reason, Recipient, Verdict, unparsable
+from proxy.journal.records import Entry
 from store.annotate import Facts, annotation
 from store.folders import folder_for, joined, keywords_for
 from store.imap.structure import describe
-from store.settings import Retention
+from store.settings import Retention, StoreSettings
 
-__all__ = ["Job", "Kept", "Prepared", "address", "clean", "prepare", "unreadable", "verdict_from", "warm_up"]
+__all__ = ["Job", "Kept", "Prepared", "address", "clean", "job_for", "prepare", "unreadable", "verdict_from", "warm_up"]
 
 PEOPLE_LIMIT = 10_000  # recipients of one verdict that the index takes
 _PATH = re.compile(rb'\s*<((?:"(?:[^"\\]|\\.)*"|[^">])*)>')
@@ -49,6 +50,21 @@ class Job:
     retention: Retention
     patterns: Patterns
     kept: Kept | None = None
+
+
+def job_for(entry: Entry, original: bytes, legacy: str, settings: StoreSettings, kept: Kept | None = None) -> Job:
+    """The job for a message that came as `entry` says."""
+    return Job(
+        id=entry.id,
+        received_ns=entry.received_ns,
+        original=original,
+        mail_arg=entry.mail_arg,
+        rcpt_args=entry.rcpt_args,
+        legacy=legacy,
+        retention=settings.retention,
+        patterns=settings.patterns,
+        kept=kept,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,11 +41,10 @@ from store.annotate import read as read_annotation
 from store.carrying import HELD
 from store.entries import chunks
 from store.filing import BatchFiler, Filing, utc_day
-from store.folders import FOLDERS
 from store.index import IndexUnusable
 from store.lock import filer_lock
 from store.outcomes import Outcomes
-from store.prepare import Job, Kept, verdict_from
+from store.prepare import Job, Kept, job_for, verdict_from
 from store.quarantine import Quarantine
 from store.schema import entries, messages, recipients, segments
 from store.segments import (
@@ -57,11 +56,11 @@ from store.segments import (
     Gap,
     Place,
     class_of,
+    ends_s,
     read,
-    retention_class,
     walk,
 )
-from store.settings import DAY_S, StoreSettings
+from store.settings import StoreSettings
 from store.uidvalidity import Mirror, orphans_kept_ns
 from store.whereabouts import Located, located
 from store.workers import Worker, Workers
@@ -132,6 +131,8 @@ def salvage_now(
                 if done.missing or done.damaged:
                     yield done
             if not dry_run:
+                with quarantine.index.write() as connection:  # what led to one file may lead to another now
+                    _recount(connection, sa.true())
                 Mirror(quarantine.index, quarantine.settings.state_dir).write()
         finally:
             filer.close()
@@ -182,7 +183,7 @@ def _look(quarantine: Quarantine, path: str) -> _File:
         complete = row is not None and row[1] == row[2]
         start = FIRST_FRAME + (row[0] if row is not None and complete else 0)
         end, gaps_bytes, trailing = start, 0, 0
-        missing: list[FrameHeader] = []
+        missing: dict[str, FrameHeader] = {}
         rows: dict[str, Located] = {}
         for piece in chunks(walk(quarantine.directory / path, start)):
             headers = [found for found in piece if isinstance(found, FrameHeader)]
@@ -194,17 +195,10 @@ def _look(quarantine: Quarantine, path: str) -> _File:
                 gaps_bytes, trailing, end = gaps_bytes + trailing, 0, found.offset + found.size_bytes
                 old = known.get(found.id)
                 if old is None or not (old.there and old.shown):
-                    missing.append(found)
+                    missing.setdefault(found.id, found)  # behind damage, mail may be what looks like a frame
                     rows |= {found.id: old} if old is not None else {}
-    return _File(path, missing, rows, gaps_bytes, trailing, end, _is_over(quarantine.settings, path))
-
-
-def _is_over(settings: StoreSettings, path: str) -> bool:
-    if class_of(path) == HELD:
-        return True
-    times = {retention_class(name): settings.retention.for_folder(name) for name in FOLDERS}
-    begins_s = datetime.fromisoformat(path.partition("/")[0]).replace(tzinfo=UTC).timestamp()
-    return begins_s + DAY_S + times.get(class_of(path), 0) <= time.time()
+    over = class_of(path) == HELD or ends_s(path, quarantine.settings.retention, 0) <= time.time()
+    return _File(path, list(missing.values()), rows, gaps_bytes, trailing, end, over)
 
 
 def _count(quarantine: Quarantine, file: _File) -> Salvaged:
@@ -218,7 +212,7 @@ def _salvage(quarantine: Quarantine, file: _File, filer: BatchFiler, workers: Wo
     for headers in _batches(file.missing):
         _check_room(quarantine.settings)
         found = [one for header in headers if (one := _found(quarantine, file.path, header))]
-        jobs = [_job(quarantine.settings, one) for one in found]
+        jobs = [_job(one, quarantine.settings) for one in found]
         made = workers.submit(partial(Worker.prepare, jobs=jobs)).result()
         filings = [
             Filing(one.entry, one.frame.original, prepared, one.outcomes, held=file.over)
@@ -227,9 +221,16 @@ def _salvage(quarantine: Quarantine, file: _File, filer: BatchFiler, workers: Wo
         entered += filer.adopt(filings, [one.place for one in found], partial(_make_way, file=file, filer=filer))
     if file.missing:
         with quarantine.index.write() as connection:
-            _recount(connection, file)
+            read_through = {"written_bytes": file.end - FIRST_FRAME}
+            connection.execute(sa.update(segments).where(segments.c.path == file.path).values(read_through))
+            _recount(connection, segments.c.path == file.path)
         filer.point("salvaged")
     return _told(file, entered)
+
+
+def _job(one: _Found, settings: StoreSettings) -> Job:
+    frame = one.frame
+    return job_for(one.entry, frame.original, one.outcomes.legacy, settings, Kept(frame.annotation, frame.verdict))
 
 
 def _told(file: _File, entered: int) -> Salvaged:
@@ -252,16 +253,13 @@ def _make_way(connection: Connection, filing: Filing, place: Place, *, file: _Fi
     return True
 
 
-def _recount(connection: Connection, file: _File) -> None:
-    """Let the file's row say what lives there, and that all up to its last frame has been looked at."""
+def _recount(connection: Connection, which: sa.ColumnElement[bool]) -> None:
+    """Let segments' rows say what lives there."""
     s, m = segments.c, messages.c
     here = m.segment_pk == s.pk
-    values = {
-        "written_bytes": file.end - FIRST_FRAME,
-        "live_messages": sa.select(sa.func.count()).where(here).scalar_subquery(),
-        "live_bytes": sa.select(sa.func.coalesce(sa.func.sum(m.frame_bytes), 0)).where(here).scalar_subquery(),
-    }
-    connection.execute(sa.update(segments).where(s.path == file.path).values(values))
+    count = sa.select(sa.func.count()).where(here).scalar_subquery()
+    size = sa.select(sa.func.coalesce(sa.func.sum(m.frame_bytes), 0)).where(here).scalar_subquery()
+    connection.execute(sa.update(segments).where(which).values(live_messages=count, live_bytes=size))
 
 
 def _check_room(settings: StoreSettings) -> None:
@@ -317,17 +315,3 @@ def _received_ns(ident: str, path: str) -> int:
     if class_of(path) == HELD or utc_day(at_ns / 1e9) == day:
         return at_ns
     return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * 10**9
-
-
-def _job(settings: StoreSettings, one: _Found) -> Job:
-    return Job(
-        id=one.entry.id,
-        received_ns=one.entry.received_ns,
-        original=one.frame.original,
-        mail_arg=one.entry.mail_arg,
-        rcpt_args=one.entry.rcpt_args,
-        legacy=one.outcomes.legacy,
-        retention=settings.retention,
-        patterns=settings.patterns,
-        kept=Kept(one.frame.annotation, one.frame.verdict),
-    )

@@ -19,6 +19,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -26,6 +27,8 @@ from typing import Any
 
 from proxy.journal.files import Files
 from proxy.journal.ids import new_id
+from store.folders import FOLDERS
+from store.settings import DAY_S, Retention
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -189,17 +192,13 @@ def _next_frame(fd: int, offset: int, size_bytes: int, may_check_bytes: int) -> 
     """
     while offset < size_bytes:
         piece = os.pread(fd, 1 << 20, offset)
-        found = piece.find(_FRAME_MAGIC)
-        if found < 0:
-            offset += max(len(piece) - len(_FRAME_MAGIC) + 1, 1)
-            continue
-        offset += found
-        header = _header(fd, offset, size_bytes)
-        if header is not None and header.size_bytes <= may_check_bytes:
-            may_check_bytes -= header.size_bytes
-            if _crc_fits(os.pread(fd, header.size_bytes, offset)):
-                return offset, may_check_bytes
-        offset += 1
+        for found in re.finditer(_FRAME_MAGIC, piece):
+            header = _header(fd, offset + found.start(), size_bytes)
+            if header is not None and header.size_bytes <= may_check_bytes:
+                may_check_bytes -= header.size_bytes
+                if _crc_fits(os.pread(fd, header.size_bytes, header.offset)):
+                    return header.offset, may_check_bytes
+        offset += max(len(piece) - len(_FRAME_MAGIC) + 1, 1)  # one may lie across the border
     return size_bytes, may_check_bytes
 
 
@@ -211,6 +210,16 @@ def _crc_fits(data: bytes) -> bool:
 def retention_class(folder: str) -> str:
     """A folder's name as it stands in a segment's name."""
     return re.sub(r"[^a-z0-9]", "_", folder.lower())
+
+
+def ends_s(path: str, retention: Retention, otherwise_s: int) -> float:
+    """When (Unix, s) the time is over of all that a segment may hold.
+
+    `otherwise_s`: how long it stays where its class is no folder's. Raises ValueError where its directory is no day.
+    """
+    times = {retention_class(name): retention.for_folder(name) for name in FOLDERS}
+    begins_s = datetime.fromisoformat(path.partition("/")[0]).replace(tzinfo=UTC).timestamp()
+    return begins_s + DAY_S + times.get(class_of(path), otherwise_s)
 
 
 def class_of(path: str) -> str:

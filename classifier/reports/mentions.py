@@ -107,15 +107,16 @@ class Notice:
 
 def cases(notice: Notice, context: Context) -> tuple[list[Case], bool]:
     """Give one case a recipient, and whether the notice itself names any."""
-    mentions = find(notice.prose, _senders(notice))
+    senders = _senders(notice)
+    mentions = find(notice.prose, senders)
     if not mentions and (prose := _spelled_out(notice)) != notice.prose:
         notice = replace(notice, prose=prose)
-        mentions = find(prose, _senders(notice))
+        mentions = find(prose, senders)
     wanted = [a.address for value in notice.failed_header for a in addresses.find(value)]
     if not wanted:
         best = min((m.tier for m in mentions), default=NOT_MEANT)
         wanted = [m.address for m in mentions if m.tier == best]
-        if wanted and notice.copy is not None and {address.lower() for address in wanted} <= _senders(notice):
+        if wanted and notice.copy is not None and {address.lower() for address in wanted} <= senders:
             wanted = _from_elsewhere(notice, context) or wanted  # it names nobody but us, to whom it is sent
     named = bool(wanted)
     wanted = list(dict.fromkeys(wanted)) or _from_elsewhere(notice, context)

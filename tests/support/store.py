@@ -19,7 +19,7 @@ from proxy.settings import JournalSettings
 from store.filing import BatchFiler, Filing
 from store.filing_loop import FilingLoop
 from store.outcomes import Outcomes
-from store.prepare import Job, prepare
+from store.prepare import job_for, prepare
 from store.quarantine import Quarantine
 from store.schema import entries, folders, messages, segments
 from store.settings import StoreSettings
@@ -77,16 +77,7 @@ def delivered(rcpts: int = 1) -> Outcomes:
 def filing(settings: StoreSettings, entry: Entry, outcomes: Outcomes | None = None) -> Filing:
     outcomes = outcomes or delivered(len(entry.rcpt_args))
     original = unstuffed(entry.wire)
-    job = Job(
-        entry.id,
-        entry.received_ns,
-        original,
-        entry.mail_arg,
-        entry.rcpt_args,
-        outcomes.legacy,
-        settings.retention,
-        settings.patterns,
-    )
+    job = job_for(entry, original, outcomes.legacy, settings)
     return Filing(entry, original, prepare(job), outcomes)
 
 
